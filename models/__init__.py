@@ -1,0 +1,1 @@
+"""Networks and their objectives. Knows tensors: torch and torchvision alone."""

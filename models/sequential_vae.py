@@ -1,0 +1,176 @@
+"""The disentangled sequential VAE of Leplae-Arthur & Nichani, after Li & Mandt (ICML 2018).
+
+A clip x_1..x_T has one content f and a motion z_1..z_T:
+
+    p(f, z, x) = p(f) prod_t p(z_t | z_<t) p(x_t | z_t, f)        (section 2)
+    q(z, f | x) = q(f | x_1:T) prod_t q(z_t | x_t)
+
+p(f) is a standard normal, p(z_t | z_<t) a Gaussian from an LSTM, p(x_t | z_t, f) a Gaussian of fixed variance around the
+decoder's image. The same convolutions feed both encoders (section 5.2).
+
+Where the paper leaves it open: strides and kernels (here 4x4, stride 2), normalisation (batch norm: without it the
+narrow models did not leave the mean image in the time a CPU has), the recurrent cells (LSTM) and the depth of the
+decoder's first step. It maps to 2x2 and names four deconvolutions, which reach 64 only if one of them has stride 4: the
+first one here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kineme.models.distributions import Gaussian, kl_divergence, kl_to_standard_normal
+from kineme.models.latent_decoders import SLOPE, ConcatenatedDecoder, ModulatedDecoder
+
+
+@dataclass(frozen=True)
+class SequentialVAEConfig:
+    """Sizes of the network. The defaults are the paper's (5.2): convolutions to 256 channels, z of 32, f of 256.
+
+    Attributes:
+        frame_size: height and width of a frame in pixels, a multiple of 32.
+        width: channels of the first convolution; the other three have 2, 4 and 8 times as many.
+        f_dim: dimensions of the content f.
+        z_dim: dimensions of the motion z_t.
+        hidden_dim: hidden units of the MLP and of both LSTMs.
+        channels: colour channels of a frame.
+        pooled_content: q(f | x) reads, of each frame, the largest response anywhere of each channel of the third
+            convolution, rather than all responses of the fourth in their places (the paper's way): what is in the
+            frame, whatever its place.
+        modulated_decoder: `ModulatedDecoder` instead of the paper's `ConcatenatedDecoder`.
+    """
+
+    frame_size: int = 64
+    width: int = 32
+    f_dim: int = 256
+    z_dim: int = 32
+    hidden_dim: int = 512
+    channels: int = 3
+    pooled_content: bool = False
+    modulated_decoder: bool = False
+
+    def __post_init__(self) -> None:
+        if self.frame_size < 32 or self.frame_size % 32:
+            raise ValueError(f"frame_size is {self.frame_size}: it must be a multiple of 32, such as 64 or 96")
+
+
+class SequentialVAEOutput(NamedTuple):
+    """What one pass over a batch gives: the reconstruction, both posteriors and the motion prior they are held to."""
+
+    reconstruction: Tensor
+    f_posterior: Gaussian
+    z_posterior: Gaussian
+    z_prior: Gaussian
+
+
+class SequentialVAE(nn.Module):
+    """Encoder, motion prior and decoder. Frames are (B, T, C, H, W) in [0, 1]."""
+
+    def __init__(self, config: SequentialVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        w, feature_size = config.width, config.frame_size // 16
+        self.convolutions = nn.Sequential(
+            _down(config.channels, w), _down(w, 2 * w), _down(2 * w, 4 * w), _down(4 * w, 8 * w)
+        )
+        feature_dim = 8 * w * feature_size**2
+        self.z_head = nn.Sequential(
+            nn.Linear(feature_dim, config.hidden_dim),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(config.hidden_dim, 2 * config.z_dim),
+        )
+        self.f_lstm = nn.LSTM(4 * w if config.pooled_content else feature_dim, config.hidden_dim, batch_first=True)
+        self.f_head = nn.Linear(config.hidden_dim, 2 * config.f_dim)
+        self.prior_lstm = nn.LSTM(config.z_dim, config.hidden_dim, batch_first=True)
+        self.prior_head = nn.Linear(config.hidden_dim, 2 * config.z_dim)
+        make_decoder = ModulatedDecoder if config.modulated_decoder else ConcatenatedDecoder
+        self.decoder = make_decoder(
+            config.frame_size, w, config.f_dim, config.z_dim, config.hidden_dim, config.channels
+        )
+        # Nearly twice the speed on a CPU, and what tensor cores want.
+        self.to(memory_format=torch.channels_last)
+
+    def encode(self, frames: Tensor) -> tuple[Gaussian, Gaussian]:
+        """q(f | x_1:T) of shape (B, f_dim) and q(z_t | x_t) of shape (B, T, z_dim), for any T >= 1."""
+        images = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        third = self.convolutions[:3](images)
+        features = self.convolutions[3](third).flatten(1).unflatten(0, frames.shape[:2])
+        of_content = third.amax(dim=(2, 3)).unflatten(0, frames.shape[:2]) if self.config.pooled_content else features
+        last_hidden = _run_lstm(self.f_lstm, of_content)[0][:, -1]
+        return (
+            Gaussian.from_parameters(self.f_head(last_hidden).float()),
+            Gaussian.from_parameters(self.z_head(features).float()),
+        )
+
+    def z_prior(self, z: Tensor) -> Gaussian:
+        """p(z_t | z_<t) for every t of a given motion (B, T, z_dim); the step before the first is zeros."""
+        shifted = torch.cat([torch.zeros_like(z[:, :1]), z[:, :-1]], dim=1)
+        return Gaussian.from_parameters(self.prior_head(_run_lstm(self.prior_lstm, shifted)[0]).float())
+
+    def sample_motion(self, batch: int, steps: int) -> Tensor:
+        """A draw z_1..z_T from the motion prior, step by step: (batch, steps, z_dim)."""
+        z, state, drawn = self.prior_head.weight.new_zeros(batch, 1, self.config.z_dim), None, []
+        for _ in range(steps):
+            hidden, state = _run_lstm(self.prior_lstm, z, state)
+            z = Gaussian.from_parameters(self.prior_head(hidden).float()).sample()
+            drawn.append(z)
+        return torch.cat(drawn, dim=1)
+
+    def decode(self, f: Tensor, z: Tensor) -> Tensor:
+        """The means of p(x_t | z_t, f): f (B, f_dim) and z (B, T, z_dim) give frames (B, T, C, H, W) in [0, 1]."""
+        repeated = f.unsqueeze(1).expand(-1, z.shape[1], -1)
+        images: Tensor = self.decoder(repeated.flatten(0, 1), z.flatten(0, 1))
+        return images.unflatten(0, z.shape[:2])
+
+    def forward(self, frames: Tensor) -> SequentialVAEOutput:
+        """Encode, draw f and z, decode. The prior of z_t is conditioned on the drawn z_<t, as in the objective."""
+        f_posterior, z_posterior = self.encode(frames)
+        f, z = f_posterior.sample(), z_posterior.sample()
+        return SequentialVAEOutput(self.decode(f, z), f_posterior, z_posterior, self.z_prior(z))
+
+
+def sequential_vae_loss(
+    output: SequentialVAEOutput, frames: Tensor, *, beta: float = 1.0, sigma: float = 1.0
+) -> dict[str, Tensor]:
+    """The negative ELBO of section 2 with the beta of section 6: summed over pixels and time, mean over the batch.
+
+        L = E[-log p(x | z, f)] + beta KL(q(f | x) || p(f)) + beta sum_t E[KL(q(z_t | x_t) || p(z_t | z_<t))]
+
+    The paper says that log p(x | z, f) "is just the mean-squared error"; a Gaussian of variance sigma^2 makes it
+    ||x - reconstruction||^2 / (2 sigma^2) summed over a clip, up to a constant, which is dropped here. The paper's
+    sigma is 1. A smaller one weighs fine detail higher against both divergences.
+
+    Returns:
+        Scalars: ``loss`` and its parts ``reconstruction``, ``kl_f`` and ``kl_z`` (before beta).
+    """
+    squared_error = (output.reconstruction.float() - frames).square().sum(dim=(1, 2, 3, 4))
+    reconstruction = (squared_error / (2 * sigma**2)).mean()
+    kl_f = kl_to_standard_normal(output.f_posterior).mean()
+    kl_z = kl_divergence(output.z_posterior, output.z_prior).sum(dim=1).mean()
+    return {
+        "loss": reconstruction + beta * (kl_f + kl_z),
+        "reconstruction": reconstruction,
+        "kl_f": kl_f,
+        "kl_z": kl_z,
+    }
+
+
+def _run_lstm(
+    lstm: nn.LSTM, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """An LSTM in fp32 also under autocast: CPUs without bf16 arithmetic have no bf16 kernel for it, and raise."""
+    with torch.autocast(inputs.device.type, enabled=False):
+        outputs, last = lstm(inputs.float(), state)
+    return outputs, last
+
+
+def _down(channels_in: int, channels_out: int) -> nn.Module:
+    """Half the resolution."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.LeakyReLU(SLOPE),
+    )

@@ -1,0 +1,1 @@
+"""Recipes, training, evaluation and the command line: the only floor that knows the other three."""

@@ -1,0 +1,72 @@
+"""The ``kineme`` command: registers the verbs and turns every error into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from kineme.pipeline.commands import data, learn, search
+from kineme.pipeline.errors import RunError
+from kineme.retrieval.errors import RetrievalError
+from kineme.shards.errors import DataError
+
+app = typer.Typer(
+    name="kineme",
+    help="Find video by how it moves.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for command in (
+    data.datasets,
+    data.fetch,
+    data.ingest,
+    data.inspect,
+    data.verify,
+    learn.train,
+    learn.evaluate,
+    search.index,
+    search.query,
+    learn.predict,
+    learn.swap,
+    learn.demo,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 2 the user can mend it, 1 our fault.
+
+    ``--debug`` anywhere on the line shows the traceback of whatever goes wrong.
+    """
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(args=arguments)
+    except KeyboardInterrupt:
+        raise SystemExit(_say("interrupted; what was finished is kept, run the same command again to go on", 130)) from None
+    except (DataError, RetrievalError, RunError, OSError) as error:
+        if debug:
+            raise
+        raise SystemExit(_say(_one_line(error), 2)) from None
+    except Exception as error:
+        if debug:
+            raise
+        raise SystemExit(
+            _say(f"internal error: {type(error).__name__}: {_one_line(error)}; add --debug for the traceback", 1)
+        ) from None
+
+
+def _one_line(error: BaseException) -> str:
+    """An error as one line; an OSError by its file and reason rather than by its number."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _say(message: str, code: int) -> int:
+    print(f"kineme: {message}", file=sys.stderr)
+    return code

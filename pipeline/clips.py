@@ -1,0 +1,117 @@
+"""Single clips that a user names on the command line: read from any video, written as video or picture."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kineme.pipeline.errors import RunError
+from kineme.pipeline.pictures import film_strips, save_picture
+from kineme.shards.codec import decode_clip, encode_clip
+from kineme.shards.decode_pool import DecodePool
+from kineme.shards.decode_video import Task, Unusable
+from kineme.shards.errors import DataError
+from kineme.shards.manifest import write_atomically
+from kineme.shards.sample import Frames
+from kineme.shards.sampling import Sampling
+from kineme.shards.sources.base import ImageFolder, SourceItem, VideoFile
+
+READ_DEADLINE_S = 60.0
+SHOWN_SIZE = 256
+"""Written videos are enlarged to at least this, so that a player shows more than a stamp."""
+
+
+@dataclass(frozen=True)
+class NamedClip:
+    """The first clip of a video: frames (T, H, W, 3) uint8 at ``fps``, and how many such clips the video holds."""
+
+    frames: Frames
+    fps: float
+    clips: int
+
+
+def read_clip(path: Path, *, clip_frames: int, frame_size: int, fps: float | None = None) -> NamedClip:
+    """The first ``clip_frames`` frames of a video or of a folder of numbered images, square, ``frame_size`` pixels.
+
+    Decoded like an ingest does it, in a child process that is killed if it hangs.
+
+    Args:
+        path: the video.
+        clip_frames: frames wanted.
+        frame_size: height and width, pixels.
+        fps: rate to sample at; the video's own if not given.
+
+    Raises:
+        DataError: there is no such file, it cannot be read as video, or is too short.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: there is no such video; give a video file or a folder of numbered images")
+    opener = ImageFolder(tuple(sorted(path.iterdir(), key=_number))) if path.is_dir() else VideoFile(path)
+    task = Task(SourceItem(path.name, opener), Sampling(clip_frames, fps=fps), frame_size)
+    with tempfile.TemporaryDirectory() as scratch, DecodePool(1, READ_DEADLINE_S, Path(scratch)) as pool:
+        (video,) = pool.decode([task])
+        if isinstance(video.end, Unusable):
+            raise DataError(f"{path}: {video.end.reason}")
+        clips = list(video.clips())
+    return NamedClip(decode_clip(clips[0].mp4), video.end.fps, len(clips))
+
+
+def write_clip(frames: Frames, fps: float, path: Path) -> None:
+    """Write frames (T, H, W, 3) uint8 by the suffix: .mp4 and .gif enlarged to be watched, .png as a film strip.
+
+    Raises:
+        RunError: the suffix is none of these.
+    """
+    check_suffix(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _WRITERS[path.suffix.lower()](frames, fps, path)
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a file that `write_clip` cannot write, before the work for it is done.
+
+    Raises:
+        RunError: the suffix is none of those.
+    """
+    if path.suffix.lower() not in _WRITERS:
+        raise RunError(f"{path}: the suffix decides what is written; use one of {', '.join(_WRITERS)}")
+
+
+def _write_mp4(frames: Frames, fps: float, path: Path) -> None:
+    write_atomically(path, encode_clip(_enlarged(frames), fps)[0])
+
+
+def _write_gif(frames: Frames, fps: float, path: Path) -> None:
+    first, *rest = (Image.fromarray(frame) for frame in _enlarged(frames))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # GIF counts in hundredths of a second and players slow down below two of them.
+    duration_ms = max(20, round(1000 / fps))
+    first.save(temporary, format="GIF", save_all=True, append_images=rest, duration=duration_ms, loop=0)
+    temporary.replace(path)
+
+
+def _write_png(frames: Frames, fps: float, path: Path) -> None:
+    save_picture(film_strips([frames], [path.stem], frames_per_clip=len(frames)), path)
+
+
+_WRITERS: dict[str, Callable[[Frames, float, Path], None]] = {
+    ".mp4": _write_mp4,
+    ".gif": _write_gif,
+    ".png": _write_png,
+}
+
+
+def _enlarged(frames: Frames) -> Frames:
+    factor = -(-SHOWN_SIZE // max(frames.shape[1:3]))
+    return np.ascontiguousarray(frames.repeat(factor, axis=1).repeat(factor, axis=2))
+
+
+def _number(path: Path) -> tuple[int, str]:
+    digits = "".join(c for c in path.stem if c.isdigit())
+    return int(digits or 0), path.name

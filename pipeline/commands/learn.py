@@ -1,0 +1,120 @@
+"""``kineme train``, ``evaluate``, ``predict``, ``swap`` and ``demo``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")]
+ShardsOption = Annotated[Path, typer.Option("--data", metavar="SHARDS", help="Folder of shards.")]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a shipped recipe, or a .yaml file.")],
+    data: ShardsOption,
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Run folder to make.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(metavar="M", help="Stop after so many minutes of training.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of RUN.")] = False,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+) -> None:
+    """Train a recipe on shards.
+
+    Example: kineme train sequential-vae/sprites-cpu --data shards/sprites --out runs/sprites --minutes 30
+    """
+    from kineme.pipeline.recipe import load_recipe
+    from kineme.pipeline.training import train as run_training
+
+    limit = [] if minutes is None else [f"training.minutes={minutes}"]
+    run_training(load_recipe(recipe, [*(settings or []), *limit]), data, out, resume=resume, accelerator=accelerator)
+    typer.echo(f"{out}: trained; weights, metrics and samples are there")
+
+
+def evaluate(
+    run: RunArgument,
+    data: ShardsOption,
+    protocol: Annotated[
+        str | None, typer.Option(metavar="NAME", help="retrieval or prediction; the one that fits the run if left out.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="JSON", help="Write the figures to a file, too.")] = None,
+) -> None:
+    """Measure a run on the test split and print the figures as JSON.
+
+    Example: kineme evaluate runs/sprites --data shards/sprites --out sprites.json
+    """
+    from kineme.pipeline.evaluation import evaluate_run
+    from kineme.shards.manifest import write_atomically
+
+    text = json.dumps(evaluate_run(run, data, protocol), indent=2) + "\n"
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, text.encode())
+    typer.echo(text, nl=False)
+
+
+def predict(
+    run: RunArgument,
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video, or a folder of numbered images.")],
+    context: Annotated[int, typer.Option(min=1, metavar="N", help="True frames to start from.")],
+    horizon: Annotated[int, typer.Option(min=1, metavar="M", help="Frames to draw.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="What to write: .mp4, .gif or .png.")],
+    actions: Annotated[
+        Path | None, typer.Option(metavar="NPY", help="(N + M, A) actions, for a run trained with actions.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed draws another future.")] = 0,
+) -> None:
+    """Draw the frames that follow the first frames of a clip.
+
+    Example: kineme predict runs/predictor clip.mp4 --context 4 --horizon 8 --out future.png
+    """
+    from kineme.pipeline.clips import check_suffix, write_clip
+    from kineme.pipeline.generation import predict as draw
+    from kineme.pipeline.run import load_run
+
+    check_suffix(out)
+    frames, fps = draw(load_run(run), clip, context=context, horizon=horizon, actions=actions, seed=seed)
+    write_clip(frames, fps, out)
+    typer.echo(f"{out}: {context} frames seen and {horizon} drawn")
+
+
+def swap(
+    run: RunArgument,
+    statics: Annotated[Path, typer.Option(metavar="CLIP", help="Who is shown.")],
+    dynamics: Annotated[Path, typer.Option(metavar="CLIP", help="How it moves.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="What to write: .mp4, .gif or .png.")],
+) -> None:
+    """Draw what one clip shows, moving as another does.
+
+    A .png shows both clips above the result.
+
+    Example: kineme swap runs/sprites --statics a.mp4 --dynamics b.mp4 --out swapped.png
+    """
+    from kineme.pipeline.clips import check_suffix, write_clip
+    from kineme.pipeline.generation import swap as draw
+    from kineme.pipeline.pictures import film_strips, save_picture
+    from kineme.pipeline.run import load_run
+
+    check_suffix(out)
+    strips, fps = draw(load_run(run), statics=statics, dynamics=dynamics)
+    if out.suffix.lower() == ".png":
+        save_picture(film_strips(list(strips.values()), list(strips)), out)
+    else:
+        write_clip(strips["result"], fps, out)
+    typer.echo(f"{out}: {statics} moving as {dynamics}")
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to make.")] = Path("demo"),
+) -> None:
+    """Do all of it on built-in data: ingest, train, search, predict, and write a report.
+
+    Example: kineme demo --out demo
+    """
+    from kineme.pipeline.demo import run_demo
+
+    run_demo(out)

@@ -1,0 +1,105 @@
+"""What trained runs draw: the frames that come next, and one clip's content with another's motion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kineme.models.sequential_vae import SequentialVAE
+from kineme.pipeline.clips import NamedClip, read_clip
+from kineme.pipeline.errors import RunError
+from kineme.pipeline.frames import to_model, to_uint8
+from kineme.pipeline.recipe import FramePredictorRecipe, SequentialVAERecipe
+from kineme.pipeline.run import Run
+from kineme.pipeline.tasks.frame_predictor import FramePredictorTask
+from kineme.shards.sample import Frames
+
+
+def predictor_task(run: Run) -> FramePredictorTask:
+    """The task of a frame-predictor run.
+
+    Raises:
+        RunError: the run is of another kind.
+    """
+    if not isinstance(run.recipe, FramePredictorRecipe) or not isinstance(run.task, FramePredictorTask):
+        raise RunError(f"{run.folder}: a {run.recipe.kind} run predicts no frames; give a run of a frame-predictor recipe")
+    return run.task
+
+
+@torch.inference_mode()
+def predict(
+    run: Run, clip: Path, *, context: int, horizon: int, actions: Path | None = None, seed: int = 0
+) -> tuple[Frames, float]:
+    """The first ``context`` frames of a clip followed by ``horizon`` drawn ones, and their frame rate.
+
+    Args:
+        run: a frame-predictor run.
+        clip: a video.
+        context: true frames to start from, at least 1.
+        horizon: frames to draw, at least 1.
+        actions: NumPy file (context + horizon, A), for runs trained with actions.
+        seed: of the drawn latents.
+
+    Returns:
+        (context + horizon, H, W, 3) uint8 at the model's frame size.
+
+    Raises:
+        RunError: another kind of run, a number below 1, or actions that do not fit.
+        DataError: the clip cannot be read or is shorter than the context.
+    """
+    task = predictor_task(run)
+    for name, value in (("context", context), ("horizon", horizon)):
+        if value < 1:
+            raise RunError(f"--{name} {value}: at least 1 is needed")
+    read = read_clip(clip, clip_frames=context, frame_size=task.frame_size)
+    condition = task.condition(_load_actions(actions, context + horizon, run.device))
+    truth = _on(run, read)
+    torch.manual_seed(seed)
+    drawn = task.model.predict(truth, horizon, condition)
+    return to_uint8(torch.cat([truth, drawn], dim=1))[0].numpy(), read.fps
+
+
+@torch.inference_mode()
+def swap(run: Run, *, statics: Path, dynamics: Path) -> tuple[dict[str, Frames], float]:
+    """What ``statics`` shows, moving as ``dynamics`` does: the decoder with f of the one and z_t of the other.
+
+    Returns:
+        Film strips by name, (T, H, W, 3) uint8: both clips and the result; and the frame rate of ``dynamics``.
+
+    Raises:
+        RunError: the run is no sequential VAE.
+        DataError: a clip cannot be read or is too short.
+    """
+    recipe, model = run.recipe, run.task.model
+    if not isinstance(recipe, SequentialVAERecipe) or not isinstance(model, SequentialVAE):
+        raise RunError(f"{run.folder}: a {recipe.kind} run has no statics to swap; give a run of a sequential-vae recipe")
+    reads = {
+        name: read_clip(path, clip_frames=recipe.encode_frames, frame_size=recipe.model.frame_size)
+        for name, path in (("statics", statics), ("dynamics", dynamics))
+    }
+    content, _ = model.encode(_on(run, reads["statics"]))
+    _, motion = model.encode(_on(run, reads["dynamics"]))
+    result = to_uint8(model.decode(content.mean, motion.mean))[0].numpy()
+    return {**{name: read.frames for name, read in reads.items()}, "result": result}, reads["dynamics"].fps
+
+
+def _on(run: Run, clip: NamedClip) -> Tensor:
+    frames = torch.from_numpy(np.ascontiguousarray(clip.frames)).movedim(-1, 1)[None]
+    return to_model(frames.to(run.device), clip.frames.shape[1])
+
+
+def _load_actions(path: Path | None, frames: int, device: torch.device) -> Tensor | None:
+    if path is None:
+        return None
+    if not path.is_file():
+        raise RunError(f"{path}: there is no such file of actions")
+    try:
+        actions = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise RunError(f"{path}: not a NumPy array of numbers: {error}") from None
+    if actions.ndim != 2 or len(actions) < frames:
+        raise RunError(f"{path}: actions of shape {actions.shape}, but {frames} frames need ({frames}, A)")
+    return torch.from_numpy(actions[None, :frames].astype(np.float32)).to(device)

@@ -1,0 +1,82 @@
+"""Precision@10 of the recipe's questions on the test split, beside chance and beside raw pixels.
+
+A question is a space, a label that should agree, and a label whose clips are left out: "same motion, someone else".
+Raw pixels rank by the cosine of whole clips, every frame at the stored size, which is what a search without any
+learning would do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kineme.pipeline.encoding import SequentialVAEEncoder, encode_shards
+from kineme.pipeline.errors import RunError
+from kineme.pipeline.protocols import Metrics
+from kineme.pipeline.recipe import Question, SequentialVAERecipe
+from kineme.pipeline.run import Run
+from kineme.retrieval.evaluation import PrecisionAtK, precisions_at_k
+from kineme.retrieval.evaluation import Question as Labelled
+from kineme.retrieval.vectors import SPACES
+from kineme.shards.loader import clip_loader
+from kineme.shards.sample import ClipRecord, Label
+
+TEST_SPLIT = "test"
+K = 10
+
+
+def measure_retrieval(run: Run, shards: Path) -> Metrics:
+    """Figures named SPACE/LABEL/precision_at_10, .../chance and .../raw_pixels, and ``clips``.
+
+    Raises:
+        RunError: the recipe asks no questions, or about a label that the shards lack.
+        DataError: the shards hold no test clips.
+    """
+    recipe = run.recipe
+    if not isinstance(recipe, SequentialVAERecipe) or not recipe.questions:
+        raise RunError(f"{run.folder}: its recipe lists no questions: add some to evaluate retrieval by your labels")
+    encoder = SequentialVAEEncoder(run)
+    vectors, records = encode_shards(encoder, shards, split=TEST_SPLIT)
+    labelled = {_name(question): _labelled(question, records) for question in recipe.questions}
+    pixels = _raw_pixels(shards, encoder)
+    by_pixels = precisions_at_k(pixels, labelled, k=K)
+    metrics: Metrics = {"clips": len(records)}
+    for space in SPACES:
+        asked = {_name(q): labelled[_name(q)] for q in recipe.questions if q.by == space}
+        by_space = precisions_at_k(vectors.space(space), asked, k=K) if asked else {}
+        for name, found in by_space.items():
+            metrics |= _figures(name, found, by_pixels[name])
+    return metrics
+
+
+def _name(question: Question) -> str:
+    return f"{question.by}/{question.label}"
+
+
+def _figures(name: str, found: PrecisionAtK, by_pixels: PrecisionAtK) -> Metrics:
+    return {
+        f"{name}/precision_at_{K}": found.value,
+        f"{name}/chance": found.chance,
+        f"{name}/raw_pixels": by_pixels.value,
+    }
+
+
+def _labelled(question: Question, records: list[ClipRecord]) -> Labelled:
+    leave_out = None if question.leave_out is None else _labels(question.leave_out, records)
+    return Labelled(_labels(question.label, records), leave_out)
+
+
+def _labels(name: str, records: list[ClipRecord]) -> list[Label]:
+    lacking = next((record for record in records if name not in record.labels), None)
+    if lacking is not None:
+        known = ", ".join(sorted(lacking.labels)) or "no labels"
+        raise RunError(f"the recipe asks about the label {name}, but {lacking.source} has {known}")
+    return [record.labels[name] for record in records]
+
+
+def _raw_pixels(shards: Path, encoder: SequentialVAEEncoder) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    loader = clip_loader(
+        shards, batch_size=64, clip_frames=encoder.clip_frames, frame_step=encoder.frame_step, split=TEST_SPLIT
+    )
+    return np.concatenate([batch.frames.flatten(1).numpy().astype(np.float32) / 255 for batch in loader])

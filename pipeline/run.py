@@ -1,0 +1,116 @@
+"""The run folder: where a training keeps its recipe and weights, and how they are read back.
+
+    recipe.yaml       every setting, defaults written out
+    environment.json  versions, device and the command
+    checkpoints/      last.ckpt (to resume, with the optimiser) and weights.pt (to use)
+    metrics/          metrics.csv and TensorBoard's event files
+    samples/          film strips drawn during training
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from kineme.pipeline.errors import RunError
+from kineme.pipeline.recipe import Recipe, dump_recipe, load_recipe
+from kineme.pipeline.tasks import Task, make_task
+
+RECIPE = "recipe.yaml"
+WEIGHTS = "checkpoints/weights.pt"
+CHECKPOINT = "checkpoints/last.ckpt"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, ready to use: its recipe and its task with the weights loaded, in evaluation mode."""
+
+    folder: Path
+    recipe: Recipe
+    task: Task
+    device: torch.device
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The named device, else the GPU if there is one, else the CPU."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def device_name(device: torch.device) -> str:
+    """How a result names its device: the GPU's product name, or the CPU's with the number of threads used."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def environment() -> dict[str, object]:
+    """Versions and machine, for results and run folders."""
+    packages = ("kineme", "torch", "torchvision", "lightning", "decord", "webdataset", "faiss-cpu", "numpy")
+    return {
+        "command": " ".join(["kineme", *sys.argv[1:]]),
+        "device": device_name(pick_device()),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in packages},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def save_weights(folder: Path, recipe: Recipe, task: Task) -> None:
+    """Write checkpoints/weights.pt whole or not at all."""
+    path = folder / WEIGHTS
+    temporary = path.with_suffix(".tmp")
+    torch.save({"recipe": dump_recipe(recipe), "weights": task.model.state_dict()}, temporary)
+    temporary.replace(path)
+
+
+def load_run(folder: Path, device: torch.device | None = None) -> Run:
+    """Read a run folder, or the encoder folder of an index, which has the same two files.
+
+    Raises:
+        RunError: a file is missing or damaged, or the weights belong to another recipe.
+    """
+    device = device or pick_device()
+    if not (folder / RECIPE).is_file():
+        raise RunError(f"{folder}: no run here, {RECIPE} is missing; train one with kineme train RECIPE --out {folder}")
+    recipe = load_recipe(folder / RECIPE)
+    if not (folder / WEIGHTS).is_file():
+        raise RunError(f"{folder}: {WEIGHTS} is missing; let kineme train finish its first epoch, or copy it here")
+    try:
+        saved = torch.load(folder / WEIGHTS, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise RunError(f"{folder / WEIGHTS}: not readable as weights ({type(error).__name__}); copy it again") from None
+    trained = _trained_model(saved["recipe"])
+    wanted = {"kind": recipe.kind, **recipe.model.model_dump()}
+    if trained != wanted:
+        differing = sorted(key for key in trained.keys() | wanted.keys() if trained.get(key) != wanted.get(key))
+        what = "; ".join(f"{key} {trained.get(key)} in the weights, {wanted.get(key)} in the recipe" for key in differing)
+        raise RunError(f"{folder}: the weights come from another recipe ({what}): put their own recipe.yaml beside them")
+    task = make_task(recipe)
+    task.model.load_state_dict(saved["weights"])
+    task.model.to(device).eval()
+    return Run(folder, recipe, task, device)
+
+
+def _trained_model(recipe_text: str) -> dict[str, object]:
+    import yaml
+
+    settings = yaml.safe_load(recipe_text)
+    return {"kind": settings["kind"], **settings["model"]}
+
+
+def write_environment(folder: Path) -> None:
+    """Write environment.json."""
+    (folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")

@@ -1,0 +1,251 @@
+"""Training through Lightning: a run folder from a recipe and shards, resumable, stopped by epochs or by minutes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
+
+from kineme.pipeline.errors import RunError
+from kineme.pipeline.frames import to_model, to_uint8
+from kineme.pipeline.recipe import OptimizerSection, Recipe, dump_recipe, load_recipe
+from kineme.pipeline.run import CHECKPOINT, RECIPE, save_weights, write_environment
+from kineme.pipeline.tasks import make_task
+from kineme.shards.augment import make_augmentation
+from kineme.shards.loader import ClipBatch, clip_loader
+
+SAVE_EVERY_S = 60.0
+
+
+def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, accelerator: str = "auto") -> None:
+    """Train a recipe on shards and leave a run folder.
+
+    Args:
+        recipe: what to train, and for how long.
+        shards: ingested clips.
+        run: folder to write; must not hold a run already unless ``resume``.
+        resume: go on from the last checkpoint of ``run``; its recipe may ask for more epochs or minutes, not for
+            another model.
+        accelerator: as Lightning names it: auto, cpu, gpu.
+
+    Raises:
+        RunError: ``run`` holds a run already, or none to resume.
+        DataError: the shards do not fit the recipe.
+    """
+    checkpoint = _prepare_folder(recipe, run, resume)
+    _quieten()
+    L.seed_everything(recipe.training.seed, verbose=False)
+    data = recipe.data
+    cpu_only = accelerator == "cpu" or not torch.cuda.is_available()
+    loader = clip_loader(
+        shards,
+        batch_size=data.batch_size,
+        clip_frames=data.clip_frames,
+        frame_step=data.frame_step,
+        split=data.split,
+        shuffle=True,
+        seed=recipe.training.seed,
+        # On a CPU the network needs the cores more than reading the cache does.
+        workers=0 if cpu_only and data.cache else data.workers,
+        cache=shards / ".cache" if data.cache else None,
+        drop_last=True,
+        epoch=_saved_epoch(checkpoint),
+    )
+    if data.cache and len(loader) == 0:
+        raise RunError(
+            f"{shards}: fewer clips than data.batch_size {data.batch_size}; lower it with --set data.batch_size=N"
+        )
+    module = TrainingModule(recipe)
+    keeper = RunKeeper(recipe, run)
+    terminal = sys.stdout.isatty()
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        max_epochs=recipe.training.epochs,
+        precision=_precision(recipe.training.precision, cpu_only),
+        gradient_clip_val=recipe.optimizer.gradient_clip,
+        logger=[CSVLogger(run, "metrics", version=""), TensorBoardLogger(run, "metrics", version="")],
+        callbacks=[keeper, *([RichProgressBar()] if terminal else [])],
+        enable_progress_bar=terminal,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        log_every_n_steps=20,
+    )
+    trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+class TrainingModule(L.LightningModule):
+    """A task under Lightning. How far the run has come, by epochs or by minutes, drives every schedule."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.task = make_task(recipe)
+        self.model = self.task.model
+        self.augment = make_augmentation(recipe.data.augment)
+        self.elapsed_s = 0.0
+        self._tick: float | None = None
+
+    @property
+    def progress(self) -> float:
+        """Done fraction of the training, in [0, 1]."""
+        training = self.recipe.training
+        done = self.trainer.global_step / max(1, self.trainer.estimated_stepping_batches)
+        if training.minutes is not None:
+            done = max(done, self.elapsed_s / (60 * training.minutes))
+        return min(1.0, done)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam, as every paper here uses it."""
+        return torch.optim.Adam(self.model.parameters(), lr=self.recipe.optimizer.lr)
+
+    def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
+        """Set the learning rate of this step."""
+        lr = learning_rate(self.recipe.optimizer, self.trainer.global_step, self.progress)
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+        self.log("lr", lr)
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """Losses of one batch, all logged."""
+        frames = self.augment(to_model(batch.frames, self.task.frame_size))
+        parts = self.task.losses(frames, batch.actions, self.progress)
+        self.log_dict({name: value.detach() for name, value in parts.items()}, batch_size=len(batch))
+        return parts["loss"]
+
+    def on_train_batch_end(self, outputs: Any, batch: ClipBatch, batch_idx: int) -> None:
+        """Count the time and stop when the minutes are used up."""
+        now = time.monotonic()
+        self.elapsed_s += now - (self._tick or now)
+        self._tick = now
+        if self.recipe.training.minutes is not None and self.elapsed_s >= 60 * self.recipe.training.minutes:
+            self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the time used, so that a resumed run has the rest of its minutes."""
+        checkpoint["elapsed_s"] = self.elapsed_s
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the time used."""
+        self.elapsed_s = checkpoint["elapsed_s"]
+
+
+class RunKeeper(L.Callback):
+    """Saves weights and checkpoint, draws samples, and where no bar can be shown prints a line an epoch."""
+
+    def __init__(self, recipe: Recipe, run: Path) -> None:
+        self.recipe = recipe
+        self.run = run
+        self._saved = time.monotonic()
+        self._frames: Tensor | None = None
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int
+    ) -> None:
+        """Remember a few clips to draw."""
+        if self._frames is None and isinstance(module, TrainingModule):
+            self._frames = to_model(batch.frames[:6], module.task.frame_size)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """One line, and now and then a checkpoint and a picture."""
+        if not sys.stdout.isatty() and isinstance(module, TrainingModule):
+            parts = "  ".join(f"{name} {float(v):.4g}" for name, v in sorted(trainer.callback_metrics.items()))
+            print(f"epoch {trainer.current_epoch}  {module.elapsed_s:.0f} s  {parts}", flush=True)
+        if time.monotonic() - self._saved > SAVE_EVERY_S:
+            self._save(trainer, module)
+        if trainer.current_epoch % self.recipe.training.picture_every_epochs == 0:
+            self._draw(trainer, module)
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Save what was reached, also after an interrupt."""
+        self._save(trainer, module)
+        self._draw(trainer, module)
+
+    def _save(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
+        self._saved = time.monotonic()
+        if trainer.is_global_zero:
+            save_weights(self.run, self.recipe, module.task)
+        # Beside and renamed, so that a crash while writing leaves the checkpoint before.
+        temporary = self.run / f"{CHECKPOINT}.tmp"
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            temporary.replace(self.run / CHECKPOINT)
+
+    def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        from kineme.pipeline.pictures import film_strips, save_picture
+
+        if self._frames is None or not trainer.is_global_zero or not isinstance(module, TrainingModule):
+            return
+        module.model.eval()
+        with torch.no_grad():
+            strips = module.task.pictures(self._frames)
+        module.model.train()
+        clips, captions = [], []
+        for clip in range(len(self._frames)):
+            for name, frames in strips.items():
+                clips.append(to_uint8(frames[clip : clip + 1])[0].numpy())
+                captions.append(name)
+        save_picture(film_strips(clips, captions), self.run / "samples" / f"epoch-{trainer.current_epoch:04d}.png")
+
+
+def learning_rate(optimizer: OptimizerSection, step: int, progress: float) -> float:
+    """Linear warm-up over the first steps, times a half cosine over the whole run down to the final fraction."""
+    warmup = min(1.0, (step + 1) / optimizer.warmup_steps) if optimizer.warmup_steps else 1.0
+    final = optimizer.final_lr_fraction
+    return optimizer.lr * warmup * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _prepare_folder(recipe: Recipe, run: Path, resume: bool) -> Path | None:
+    """Make the run folder; returns the checkpoint to resume from."""
+    checkpoint = run / CHECKPOINT
+    if resume:
+        if not checkpoint.is_file():
+            raise RunError(f"{run}: nothing to resume, {CHECKPOINT} is missing; train without --resume")
+        before = load_recipe(run / RECIPE)
+        if (before.kind, before.model) != (recipe.kind, recipe.model):
+            raise RunError(f"{run}: was trained as another {before.kind} model; resume it with its own {run / RECIPE}")
+    elif (run / RECIPE).exists():
+        raise RunError(f"{run}: holds a run already; go on with --resume, or choose another --out")
+    for folder in (run, run / "checkpoints", run / "samples"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (run / RECIPE).write_text(dump_recipe(recipe))
+    write_environment(run)
+    return checkpoint if resume else None
+
+
+def _saved_epoch(checkpoint: Path | None) -> int:
+    if checkpoint is None:
+        return 0
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"])
+
+
+def _precision(wanted: str, cpu_only: bool) -> Any:
+    """bf16 wherever the hardware computes in it; elsewhere it is emulated and slower than fp32."""
+    if wanted != "auto":
+        return wanted
+    if cpu_only:
+        capable = bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    else:
+        capable = torch.cuda.is_bf16_supported()
+    return "bf16-mixed" if capable else "32-true"
+
+
+def _quieten() -> None:
+    """Lightning's advertisements and advice are for its developers, not for ours."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")

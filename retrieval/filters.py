@@ -1,0 +1,156 @@
+"""One boolean SQL expression over the metadata table, and nothing else SQL can do.
+
+Two walls, either of which would do: the expression is parsed by DuckDB itself and every node of the tree must be
+on a short list (columns, constants, comparisons, a few text and number functions; no subquery, no table, no setting),
+and the connection that runs it lives in memory, cannot touch files or the network, and has its configuration locked.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kineme.retrieval.errors import RetrievalError
+
+MAX_LENGTH = 4000
+ALLOWED_NODES = frozenset(
+    ("BETWEEN", "CASE", "CAST", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "OPERATOR", "TYPE")
+)
+_ARITHMETIC = ("+", "-", "*", "/", "//", "%", "abs", "ceil", "floor", "round")
+_LIKE = ("~~", "!~~", "~~*", "!~~*", "like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape")
+_TEXT = ("||", "lower", "upper", "trim", "length", "contains", "starts_with", "ends_with", "prefix", "suffix")
+_PATTERNS = ("regexp_matches", "regexp_full_match")
+ALLOWED_FUNCTIONS = frozenset((*_ARITHMETIC, *_LIKE, *_TEXT, *_PATTERNS))
+# Checked bare and run in brackets: what escapes the brackets does not parse bare, and a clause that DuckDB leaves out
+# of the tree (WINDOW) does not parse in brackets.
+_CHECKED = "SELECT rowid FROM clips WHERE \n{}\n"
+_RUN = "SELECT rowid FROM clips WHERE (\n{}\n)"
+_LOCKED = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+    "lock_configuration": "true",
+    "threads": "1",
+}
+
+
+class MetadataFilter:
+    """Rows of a table that a boolean expression keeps. Safe to share between threads.
+
+    Args:
+        table: the metadata; its row numbers are what :meth:`rows` returns.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.columns: list[str] = table.column_names
+        self._lock = threading.Lock()
+        self._connection = duckdb.connect(":memory:", config=_LOCKED)
+        self._connection.register("incoming", table)
+        self._connection.execute("CREATE TABLE clips AS SELECT * FROM incoming")
+        self._connection.unregister("incoming")
+        self._plain = self._parse("true")
+
+    def rows(self, where: str) -> NDArray[np.int64]:
+        """Numbers of the rows for which ``where`` is true, ascending.
+
+        Args:
+            where: for example ``action = 'walk' and height >= 64``; NULL counts as false.
+
+        Raises:
+            RetrievalError: not one boolean expression, an unknown column, or a function that is not allowed.
+        """
+        with self._lock:
+            self._check(where)
+            try:
+                found = self._connection.execute(_RUN.format(where)).fetchnumpy()["rowid"]
+            except duckdb.Error as error:
+                raise _refusal(where, _first_line(error)) from None
+        return np.sort(np.asarray(found, dtype=np.int64))
+
+    def _check(self, where: str) -> None:
+        if not where.strip():
+            raise _refusal(where, "it is empty")
+        if len(where) > MAX_LENGTH:
+            raise _refusal(where[:40] + "...", f"it is longer than {MAX_LENGTH} characters")
+        statement = self._parse(where)
+        expression = statement.pop("where_clause", None)
+        if expression is None or statement != {
+            key: value for key, value in self._plain.items() if key != "where_clause"
+        }:
+            raise _refusal(where, "it is more than one expression")
+        for node in _nodes(expression):
+            self._check_node(where, node)
+
+    def _parse(self, where: str) -> dict[str, Any]:
+        """The tree of the one SELECT that ``where`` stands in, without positions in the text."""
+        try:
+            row = self._connection.execute(
+                "SELECT json_serialize_sql(?::VARCHAR, skip_null := true, skip_empty := true)",
+                [_CHECKED.format(where)],
+            ).fetchone()
+            answer: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
+        except (duckdb.Error, ValueError) as error:
+            raise _refusal(where, _first_line(error)) from None
+        except RecursionError:
+            raise _refusal(where, "it is nested too deeply") from None
+        if answer["error"]:
+            raise _refusal(where, _first_line(answer.get("error_message", "not SQL")))
+        if len(answer["statements"]) != 1:
+            raise _refusal(where, "it is more than one statement")
+        node: dict[str, Any] = answer["statements"][0]["node"]
+        for part in _nodes(node):
+            part.pop("query_location", None)
+            part.pop("query_location_length", None)
+        return node
+
+    def _check_node(self, where: str, node: dict[str, Any]) -> None:
+        kind = node.get("class")
+        if kind is not None and kind not in ALLOWED_NODES:
+            raise _refusal(where, f"{str(kind).lower().replace('_', ' ')} is not allowed")
+        if kind == "FUNCTION" and node["function_name"] not in ALLOWED_FUNCTIONS:
+            raise _refusal(where, f"function {node['function_name']} is not allowed")
+        if kind == "COLUMN_REF":
+            self._check_column(".".join(node["column_names"]))
+
+    def _check_column(self, name: str) -> None:
+        known = {column.casefold(): column for column in self.columns}
+        if name.casefold() in known:
+            return
+        near = difflib.get_close_matches(name.casefold(), known, n=1)
+        mend = f"did you mean {known[near[0]]}? " if near else ""
+        raise RetrievalError(
+            f"unknown column {name!r}: {mend}the columns are {', '.join(self.columns)} "
+            "(a text value takes single quotes)"
+        )
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every dict of a JSON tree."""
+    waiting = [tree]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            yield item
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+
+
+def _first_line(error: object) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _refusal(where: str, reason: str) -> RetrievalError:
+    return RetrievalError(
+        f"filter {where!r}: {reason}: one boolean expression over the metadata columns expected, "
+        "such as action = 'walk' and height >= 64"
+    )

@@ -1,0 +1,1 @@
+"""The data plane: videos become shards, shards become batches of clips. Knows videos, not networks."""

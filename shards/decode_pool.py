@@ -1,0 +1,174 @@
+"""Killable decoder processes: one video each at a time, results in the order of the videos.
+
+The workers are programs of their own rather than multiprocessing children: nothing of the parent is imported again (no
+``if __name__ == "__main__"`` is asked of the caller), and a killed one leaves no shared lock behind.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from kineme.shards.decode_video import Clip, Done, Message, Restart, Task, Unusable
+
+_LOOK_AHEAD = 4  # videos in hand per worker: bounds the memory when one video takes long
+_SPOOL_BYTES = 8 << 20  # clips of a video beyond this wait on disk
+
+
+def default_workers() -> int:
+    """The processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass
+class DecodedVideo:
+    """A finished video: how it ended, and its clips, which can be read once."""
+
+    end: Done | Unusable
+    _spool: tempfile.SpooledTemporaryFile[bytes]
+    _count: int
+
+    def clips(self) -> Iterator[Clip]:
+        """The clips in order; none if it was unusable."""
+        with self._spool:
+            self._spool.seek(0)
+            for _ in range(self._count):
+                yield pickle.load(self._spool)
+
+    def drop(self) -> None:
+        """Free the clips unread."""
+        self._spool.close()
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection[Any, Message]
+    number: int | None = None
+    heard: float = 0.0
+    clips: int = 0
+    spool: tempfile.SpooledTemporaryFile[bytes] | None = field(default=None)
+
+
+class DecodePool:
+    """``workers`` decoder processes; a context manager, which ends them.
+
+    Args:
+        workers: number of processes, >= 1.
+        silence_s: a worker that decodes no frame for so many seconds is killed, and its video reported as unusable.
+        scratch: folder for clips that wait on disk.
+    """
+
+    def __init__(self, workers: int, silence_s: float, scratch: Path) -> None:
+        self._silence_s = silence_s
+        self._scratch = scratch
+        self._workers: list[_Worker] = []
+        self._finished: dict[int, DecodedVideo] = {}
+        self._count = workers
+
+    def __enter__(self) -> Self:
+        self._workers = [self._start() for _ in range(self._count)]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for worker in self._workers:
+            self._end(worker)
+        for video in self._finished.values():
+            video.drop()
+
+    def decode(self, tasks: Sequence[Task]) -> Iterator[DecodedVideo]:
+        """One result a task, in the order of the tasks."""
+        given = 0
+        for wanted in range(len(tasks)):
+            while wanted not in self._finished:
+                for worker in self._workers:
+                    if worker.number is None and given < min(len(tasks), wanted + _LOOK_AHEAD * self._count):
+                        self._give(worker, given, tasks[given])
+                        given += 1
+                self._listen()
+            yield self._finished.pop(wanted)
+
+    def _start(self) -> _Worker:
+        ours, theirs = Pipe()
+        with theirs:
+            descriptor = theirs.fileno()
+            process = subprocess.Popen(
+                [sys.executable, "-m", "kineme.shards.decode_worker", str(descriptor)],
+                pass_fds=[descriptor],
+                stdin=subprocess.DEVNULL,
+            )
+        return _Worker(process, ours)
+
+    def _end(self, worker: _Worker) -> None:
+        worker.connection.close()
+        if worker.spool is not None:
+            worker.spool.close()
+        worker.process.kill()
+        worker.process.wait()
+
+    def _give(self, worker: _Worker, number: int, task: Task) -> None:
+        worker.number, worker.heard, worker.clips = number, time.monotonic(), 0
+        worker.spool = tempfile.SpooledTemporaryFile(_SPOOL_BYTES, dir=str(self._scratch))  # noqa: SIM115
+        with suppress(BrokenPipeError):  # it died while idle: _listen will find its end closed
+            worker.connection.send(task)
+
+    def _listen(self) -> None:
+        """Take what the workers said, then look for those that fell silent."""
+        busy = {worker.connection: worker for worker in self._workers if worker.number is not None}
+        for ready in wait(list(busy), timeout=min(1.0, self._silence_s / 4)):
+            worker = busy[ready]  # type: ignore[index]
+            try:
+                self._hear(worker, worker.connection.recv())
+            except (EOFError, ConnectionResetError, pickle.UnpicklingError):
+                self._replace(worker, None)
+        now = time.monotonic()
+        for worker in busy.values():
+            if worker.number is not None and now - worker.heard > self._silence_s and not worker.connection.poll():
+                self._replace(worker, f"no frame was decoded for {self._silence_s:g} s; see --deadline")
+
+    def _hear(self, worker: _Worker, message: Message) -> None:
+        worker.heard = time.monotonic()
+        match message:
+            case Clip():
+                assert worker.spool is not None
+                pickle.dump(message, worker.spool)
+                worker.clips += 1
+            case Restart():
+                assert worker.spool is not None
+                worker.spool.seek(0)
+                worker.spool.truncate()
+                worker.clips = 0
+            case Done() | Unusable():
+                self._close(worker, message)
+            case _:
+                pass
+
+    def _close(self, worker: _Worker, end: Done | Unusable) -> None:
+        assert worker.spool is not None
+        assert worker.number is not None
+        self._finished[worker.number] = DecodedVideo(end, worker.spool, worker.clips if isinstance(end, Done) else 0)
+        worker.number, worker.spool = None, None
+
+    def _replace(self, worker: _Worker, reason: str | None) -> None:
+        """End a worker that hangs or died, report its video, and put a new one in its place."""
+        if reason is None:
+            code = worker.process.wait()
+            reason = f"the decoder process died ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
+        self._close(worker, Unusable(reason))
+        self._end(worker)
+        self._workers[self._workers.index(worker)] = self._start()

@@ -1,0 +1,184 @@
+"""One video to encoded clips: hash, read, sample, resize, cut, encode; as messages from a worker to the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kineme.shards.codec import encode_clip
+from kineme.shards.errors import DataError
+from kineme.shards.geometry import square_frame, square_points
+from kineme.shards.media import Footage, UnreadableError
+from kineme.shards.sample import Frames
+from kineme.shards.sampling import SampledFrame, Sampling, TimedFrame, cut_clips
+from kineme.shards.sources.base import SourceItem
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One encoded clip: a sample without what the data set knows of it. ``start_s``, ``end_s`` are half-open."""
+
+    mp4: bytes
+    codec: str
+    start_s: float
+    end_s: float
+    num_frames: int
+    height: int
+    width: int
+    keypoints: NDArray[np.float32] | None
+    actions: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Beat:
+    """Still decoding."""
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Forget the clips sent so far: another reader begins."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """The video is whole and all its clips were sent. ``source_fps`` is its own rate, ``fps`` that of the clips."""
+
+    sha256: str
+    source_fps: float
+    fps: float
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """The video gives no clips; forget those sent so far."""
+
+    reason: str
+
+
+Message = Clip | Beat | Restart | Done | Unusable
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to make of a video: clips of square frames of ``size`` pixels."""
+
+    item: SourceItem
+    sampling: Sampling
+    size: int
+
+
+def decode_video(task: Task, beat: Callable[[], None] = lambda: None) -> Iterator[Message]:
+    """Hash, read, sample, resize, cut and encode one video; ``beat`` is called at every decoded frame.
+
+    The last message is Done or Unusable.
+    """
+    try:
+        sha256 = task.item.opener.sha256()
+        keypoints = _sidecar(task.item.keypoints, 3)
+        actions = _sidecar(task.item.actions, 2)
+    except OSError as error:
+        yield Unusable(error.strerror or str(error))
+        return
+    except ValueError as error:
+        yield Unusable(str(error))
+        return
+    reason = "it has no reader"
+    for reader in task.item.opener.readers():
+        yield Restart()
+        try:
+            footage = reader()
+            yield from _clips(task, footage, keypoints, actions, beat)
+        except UnreadableError as error:
+            reason = str(error)
+        except DataError as error:
+            yield Unusable(str(error))
+            return
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except MemoryError:
+            reason = "its frames do not fit into memory"
+        else:
+            yield Done(sha256, footage.fps, task.sampling.rate(footage.fps))
+            return
+    yield Unusable(reason)
+
+
+def _clips(
+    task: Task,
+    footage: Footage,
+    keypoints: NDArray[np.float32] | None,
+    actions: NDArray[np.float32] | None,
+    beat: Callable[[], None],
+) -> Iterator[Clip]:
+    count, height, width = 0, 0, 0
+
+    def watched() -> Iterator[TimedFrame]:
+        nonlocal count, height, width
+        for frame in footage.frames:
+            count, (height, width) = count + 1, frame.image.shape[:2]
+            _check_rows(task.item, keypoints, actions, count, ended=False)
+            beat()
+            yield frame
+
+    def prepare(image: Frames) -> Frames:
+        return square_frame(image, task.size)
+
+    fps = task.sampling.rate(footage.fps)
+    for frames in cut_clips(task.sampling.sample(watched(), footage.fps), task.sampling.clip_frames, prepare):
+        yield _encode(frames, fps, keypoints, actions, (height, width))
+    _check_rows(task.item, keypoints, actions, count, ended=True)
+
+
+def _encode(
+    frames: list[SampledFrame],
+    fps: float,
+    keypoints: NDArray[np.float32] | None,
+    actions: NDArray[np.float32] | None,
+    source_size: tuple[int, int],
+) -> Clip:
+    images = np.stack([frame.image for frame in frames])
+    mp4, codec = encode_clip(images, fps)
+    taken = [frame.number for frame in frames]
+    return Clip(
+        mp4=mp4,
+        codec=codec,
+        start_s=round(frames[0].start_s, 6),
+        end_s=round(frames[-1].end_s, 6),
+        num_frames=len(frames),
+        height=images.shape[1],
+        width=images.shape[2],
+        keypoints=None if keypoints is None else square_points(keypoints[taken], *source_size, images.shape[1]),
+        actions=None if actions is None else actions[taken],
+    )
+
+
+def _sidecar(path: Path | None, dimensions: int) -> NDArray[np.float32] | None:
+    """Keypoints (F, K, 2) or actions (F, A). Raises DataError for anything else."""
+    if path is None:
+        return None
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path.name} is not a NumPy array file ({error})") from error
+    wanted = "(F, K, 2)" if dimensions == 3 else "(F, A)"
+    if array.ndim != dimensions or (dimensions == 3 and array.shape[2] != 2) or array.dtype.kind not in "fiu":
+        raise DataError(f"{path.name} is {array.shape} {array.dtype}; numbers of shape {wanted} are needed")
+    return np.asarray(array, np.float32)
+
+
+def _check_rows(
+    item: SourceItem,
+    keypoints: NDArray[np.float32] | None,
+    actions: NDArray[np.float32] | None,
+    count: int,
+    ended: bool,
+) -> None:
+    """Keypoints and actions have one row for each of the video's frames; ``count`` of them are known, or all."""
+    for path, array in ((item.keypoints, keypoints), (item.actions, actions)):
+        if path is not None and array is not None and (len(array) != count if ended else len(array) < count):
+            frames = count if ended else f"at least {count}"
+            raise DataError(f"{path.name} has {len(array)} rows, the video {frames} frames; one row a frame is needed")

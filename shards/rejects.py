@@ -1,0 +1,41 @@
+"""rejects.parquet: which sources could not be used, and why."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kineme.shards.errors import DataError
+from kineme.shards.manifest import write_atomically
+
+REJECTS = "rejects.parquet"
+
+_COLUMNS = pa.schema([("path", pa.string()), ("reason", pa.string())])
+
+
+class Reject(NamedTuple):
+    """A source that could not be used: its path relative to the root, and the reason."""
+
+    path: str
+    reason: str
+
+
+def write_rejects(folder: Path, rejects: Sequence[Reject]) -> None:
+    """Write rejects.parquet, columns path and reason, also if there are none."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([reject._asdict() for reject in rejects], schema=_COLUMNS), buffer)
+    write_atomically(folder / REJECTS, buffer.getvalue())
+
+
+def read_rejects(folder: Path) -> list[Reject]:
+    """The rejects of a shards folder. Raises DataError if the file is missing or no such table."""
+    path = folder / REJECTS
+    try:
+        return [Reject(**row) for row in pq.read_table(path, schema=_COLUMNS).to_pylist()]
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: no readable table of rejects ({error}); run kineme ingest again") from error

@@ -1,0 +1,132 @@
+"""From a stream of decoded frames to clips: which frames are taken, and where one clip ends and the next begins.
+
+Everything here is a generator over frames, so that a video of any length needs the memory of one clip.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kineme.shards.errors import DataError
+from kineme.shards.sample import Frames
+
+
+class TimedFrame(NamedTuple):
+    """A decoded frame, (H, W, 3) uint8, and when it is shown, in seconds after the video's first frame."""
+
+    start_s: float
+    image: Frames
+
+
+class SampledFrame(NamedTuple):
+    """A frame that was taken: its number in the source, and its half-open span in seconds."""
+
+    number: int
+    start_s: float
+    end_s: float
+    image: Frames
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a video are taken and how many make a clip.
+
+    Attributes:
+        clip_frames: frames of a clip, T >= 1.
+        frame_step: every so many-th frame is taken, >= 1.
+        fps: instead of ``frame_step``, the common rate to resample to; the frame nearest in time is taken.
+    """
+
+    clip_frames: int = 16
+    frame_step: int = 1
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("clip-frames", self.clip_frames), ("frame-step", self.frame_step)):
+            if value < 1:
+                raise DataError(f"--{name} {value}: at least 1 is needed")
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise DataError(f"--fps {self.fps:g}: a rate in (0, 1000] frames per second is needed")
+        if self.fps is not None and self.frame_step != 1:
+            raise DataError(
+                f"--fps {self.fps:g} and --frame-step {self.frame_step}: they exclude one another; keep one"
+            )
+
+    def rate(self, source_fps: float) -> float:
+        """Frames per second after sampling."""
+        return self.fps or source_fps / self.frame_step
+
+    def sample(self, frames: Iterable[TimedFrame], source_fps: float) -> Iterator[SampledFrame]:
+        """The frames that are taken, in order. The last frame of a video is shown for 1 / ``source_fps`` seconds."""
+        if self.fps is None:
+            return _every_nth(frames, self.frame_step, source_fps)
+        return _nearest(frames, self.fps, source_fps)
+
+
+def _every_nth(frames: Iterable[TimedFrame], step: int, source_fps: float) -> Iterator[SampledFrame]:
+    """Every ``step``-th frame; each one's span reaches to the next one taken, or to the end of the video."""
+    taken: tuple[int, TimedFrame] | None = None
+    end_s = 0.0
+    for index, frame in enumerate(frames):
+        end_s = frame.start_s + 1 / source_fps
+        if index % step:
+            continue
+        if taken is not None:
+            yield SampledFrame(taken[0], taken[1].start_s, frame.start_s, taken[1].image)
+        taken = index, frame
+    if taken is not None:
+        yield SampledFrame(taken[0], taken[1].start_s, end_s, taken[1].image)
+
+
+def _nearest(frames: Iterable[TimedFrame], rate: float, source_fps: float) -> Iterator[SampledFrame]:
+    """At k / ``rate`` seconds, k = 0, 1, ..., while the video lasts: the frame nearest in time (of two, the first)."""
+    number = 0
+    last: tuple[int, TimedFrame] | None = None
+    for index, frame in enumerate(frames):
+        if last is not None:
+            middle = (last[1].start_s + frame.start_s) / 2
+            while number / rate <= middle:
+                yield _at(number, rate, last)
+                number += 1
+        last = index, frame
+    # The tolerance keeps rounding from adding a frame that would start at the very end.
+    while last is not None and number / rate < last[1].start_s + 1 / source_fps - 1e-6:
+        yield _at(number, rate, last)
+        number += 1
+
+
+def _at(number: int, rate: float, frame: tuple[int, TimedFrame]) -> SampledFrame:
+    return SampledFrame(frame[0], number / rate, (number + 1) / rate, frame[1].image)
+
+
+def cut_clips(
+    frames: Iterable[SampledFrame], clip_frames: int, prepare: Callable[[Frames], Frames]
+) -> Iterator[list[SampledFrame]]:
+    """Non-overlapping clips of ``clip_frames`` frames; the last is moved back to end with the video, so none is lost.
+
+    Args:
+        frames: the sampled frames.
+        clip_frames: T.
+        prepare: applied once to every image, before it is kept (resizing).
+
+    Raises:
+        DataError: there are fewer frames than one clip has.
+    """
+    window: deque[SampledFrame] = deque(maxlen=clip_frames)
+    count = 0
+    for frame in frames:
+        window.append(frame._replace(image=prepare(frame.image)))
+        count += 1
+        if count % clip_frames == 0:
+            yield list(window)
+    if count < clip_frames:
+        raise DataError(
+            f"{count} sampled frames are fewer than the {clip_frames} of a clip; choose --clip-frames {count} or less"
+            if count
+            else "it has no frames"
+        )
+    if count % clip_frames:
+        yield list(window)

@@ -1,0 +1,302 @@
+"""Every clip comes once an epoch with what belongs to it, from the tars as from the cache."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from shard_factory import make_frames, make_sample, make_shards, write_shards
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from kineme.shards.batch import ClipBatch
+from kineme.shards.cache import build_cache
+from kineme.shards.errors import DataError
+from kineme.shards.loader import clip_loader
+from kineme.shards.manifest import Manifest
+from kineme.shards.records import read_rows
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than the machine has cores
+
+STRATEGIES = ["cached", "streamed"]
+
+
+def load(folder: Path, strategy: str, **options: object) -> DataLoader[ClipBatch]:
+    settings = {"batch_size": 2, "clip_frames": 6, "cache": folder / "cache" if strategy == "cached" else None}
+    return clip_loader(folder, **{**settings, **options})  # type: ignore[arg-type]
+
+
+def clips(loader: DataLoader[ClipBatch]) -> Iterator[tuple[str, Tensor]]:
+    for batch in loader:
+        for record, frames in zip(batch.records, batch.frames, strict=True):
+            yield record.key, frames
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+@pytest.mark.parametrize("counts", [(7,), (3, 1), (4, 1, 3)])
+def test_every_clip_comes_once(tmp_path: Path, strategy: str, workers: int, counts: tuple[int, ...]) -> None:
+    samples = make_shards(tmp_path, counts)
+    loader = load(tmp_path, strategy, workers=workers, shuffle=True)
+    for _ in range(2):
+        assert sorted(key for key, _ in clips(loader)) == sorted(sample.record.key for sample in samples)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_metadata_travel_with_their_frames(tmp_path: Path, strategy: str, workers: int) -> None:
+    samples = {sample.record.key: sample for sample in make_shards(tmp_path, (3, 2))}
+    seen = 0
+    for batch in load(tmp_path, strategy, workers=workers, shuffle=True):
+        assert batch.frames.dtype == torch.uint8
+        assert batch.actions is not None
+        assert batch.keypoints is not None
+        for n, record in enumerate(batch.records):
+            number = record.labels["number"]
+            assert isinstance(number, int)
+            assert record == samples[record.key].record
+            np.testing.assert_array_equal(batch.frames[n].permute(0, 2, 3, 1).numpy(), make_frames(number))
+            np.testing.assert_array_equal(batch.actions[n].numpy(), samples[record.key].actions)
+            np.testing.assert_array_equal(batch.keypoints[n].numpy(), samples[record.key].keypoints)
+            seen += 1
+    assert seen == 5
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_unshuffled_order_is_the_manifest_s(tmp_path: Path, strategy: str) -> None:
+    samples = make_shards(tmp_path, (3, 1, 2))
+    keys = [key for key, _ in clips(load(tmp_path, strategy))]
+    assert keys == [sample.record.key for sample in samples]
+
+
+def test_cached_order_does_not_depend_on_workers(tmp_path: Path) -> None:
+    make_shards(tmp_path, (3, 4))
+    orders = [[key for key, _ in clips(load(tmp_path, "cached", workers=n, shuffle=True))] for n in (0, 1, 3)]
+    assert orders[0] == orders[1] == orders[2]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_epochs_are_fresh_repeatable_and_resumable(tmp_path: Path, strategy: str, workers: int) -> None:
+    make_shards(tmp_path, (8, 8), frames=9)
+
+    def epoch(loader: DataLoader[ClipBatch]) -> list[tuple[str, bytes]]:
+        return [(key, frames.numpy().tobytes()) for key, frames in clips(loader)]
+
+    options = {"clip_frames": 3, "shuffle": True, "workers": workers, "seed": 5}
+    loader = load(tmp_path, strategy, **options)
+    first, second, third = epoch(loader), epoch(loader), epoch(loader)
+    assert [key for key, _ in first] != [key for key, _ in second]
+    assert dict(first) != dict(second)  # other windows, too
+    again = load(tmp_path, strategy, **options)
+    again.sampler.set_epoch(1)  # type: ignore[attr-defined]
+    assert epoch(again) == second
+    assert epoch(load(tmp_path, strategy, epoch=2, **options)) == third
+    assert dict(epoch(load(tmp_path, strategy, **{**options, "seed": 6}))) != dict(first)
+
+
+def test_both_strategies_give_the_same_windows(tmp_path: Path) -> None:
+    make_shards(tmp_path, (3, 3), frames=9)
+    options = {"clip_frames": 3, "frame_step": 2, "shuffle": True, "seed": 3, "epoch": 4}
+    streamed = dict(clips(load(tmp_path, "streamed", workers=2, **options)))
+    cached = dict(clips(load(tmp_path, "cached", **options)))
+    assert streamed.keys() == cached.keys()
+    for key, frames in streamed.items():
+        assert torch.equal(frames, cached[key])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_windows(tmp_path: Path, strategy: str) -> None:
+    make_shards(tmp_path, (4,), frames=9)
+    for batch in load(tmp_path, strategy, clip_frames=3, frame_step=2):
+        for record, frames in zip(batch.records, batch.frames, strict=True):
+            expected = make_frames(int(record.labels["number"]), frames=9)[0:5:2]
+            np.testing.assert_array_equal(frames.permute(0, 2, 3, 1).numpy(), expected)
+    starts = set()
+    loader = load(tmp_path, strategy, clip_frames=3, frame_step=2, shuffle=True)
+    for _ in range(12):
+        for batch in loader:
+            # The keypoints say from which frames of which clip a window was cut.
+            assert torch.equal(batch.keypoints[:, :, 0, 0], batch.keypoints[:, :1, 0, 0].expand(-1, 3))
+            assert (batch.keypoints[:, :, 0, 1].diff(dim=1) == 2).all()
+            for number, start, frames in zip(
+                batch.keypoints[:, 0, 0, 0], batch.keypoints[:, 0, 0, 1], batch.frames, strict=True
+            ):
+                expected = make_frames(int(number), frames=9)[int(start) :][:5:2]
+                np.testing.assert_array_equal(frames.permute(0, 2, 3, 1).numpy(), expected)
+                starts.add(int(start))
+    assert starts == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_only_the_split_that_was_asked_for(tmp_path: Path, strategy: str) -> None:
+    splits = ["train", "test", "train", "test", "train"]
+    samples = [make_sample(number, split=split) for number, split in enumerate(splits)]
+    write_shards(tmp_path, [samples[:2], samples[2:4], samples[4:]])
+    keys = [key for key, _ in clips(load(tmp_path, strategy, split="test"))]
+    assert keys == [samples[1].record.key, samples[3].record.key]
+    with pytest.raises(DataError, match=r"'valid'.*2 of 'test', 3 of 'train'"):
+        load(tmp_path, strategy, split="valid")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_drop_last(tmp_path: Path, strategy: str, workers: int) -> None:
+    make_shards(tmp_path, (5, 5))
+    sizes = [len(batch) for batch in load(tmp_path, strategy, batch_size=4, drop_last=True, workers=workers)]
+    assert sizes == [4, 4]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_shard_of_another_size_is_named_at_once(tmp_path: Path, strategy: str) -> None:
+    make_shards(tmp_path, (2, 2))
+    tar = tmp_path / "shard-000001.tar"
+    tar.write_bytes(tar.read_bytes()[:-1024])
+    with pytest.raises(DataError, match=r"shard-000001\.tar: \d+ bytes where the manifest says"):
+        load(tmp_path, strategy)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("cut", ["inside a file", "between two samples"])
+def test_a_shard_cut_while_training_is_never_lost_in_silence(
+    tmp_path: Path, workers: int, drop_last: bool, cut: str
+) -> None:
+    make_shards(tmp_path, (3, 3))
+    loader = load(tmp_path, "streamed", workers=workers, drop_last=drop_last)
+    row = read_rows(tmp_path / "shard-000001.parquet")[1]
+    length = row.mp4_offset - 512 if cut == "between two samples" else row.mp4_offset + 1000
+    tar = tmp_path / "shard-000001.tar"
+    tar.write_bytes(tar.read_bytes()[:length])
+    with pytest.raises(DataError, match=r"shard-000001\.tar.* cut short") as caught:
+        list(loader)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_altered_shard_is_not_cached(tmp_path: Path) -> None:
+    make_shards(tmp_path, (2, 2))
+    tar = tmp_path / "shard-000001.tar"
+    data = bytearray(tar.read_bytes())
+    data[len(data) // 2] ^= 1
+    tar.write_bytes(data)
+    with pytest.raises(DataError, match=r"shard-000001\.tar: its sha256"):
+        load(tmp_path, "cached", workers=2)
+    assert [path for path in (tmp_path / "cache").iterdir() if path.name.endswith(".tmp")] == []
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_clips_too_short_say_what_to_change(tmp_path: Path, strategy: str) -> None:
+    make_shards(tmp_path, (2,))
+    with pytest.raises(DataError, match=r"has 6 frames; 3 frames at step 3 need 7: .*--clip-frames 7"):
+        load(tmp_path, strategy, clip_frames=3, frame_step=3)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_clips_of_several_sizes_make_no_batch(tmp_path: Path, strategy: str) -> None:
+    write_shards(tmp_path, [[make_sample(0), make_sample(1)], [make_sample(2, height=18)]])
+    with pytest.raises(DataError, match=r"2 of 20x16, 1 of 20x18.*--size"):
+        load(tmp_path, strategy)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("together", [True, False])
+def test_clips_with_and_without_keypoints_make_no_batch(tmp_path: Path, strategy: str, together: bool) -> None:
+    one, other = make_sample(0), make_sample(1, extras=False)
+    write_shards(tmp_path, [[one, other]] if together else [[one], [other]])
+    with pytest.raises(DataError, match="folders of their own"):
+        list(load(tmp_path, strategy))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_shards_without_extras(tmp_path: Path, strategy: str) -> None:
+    write_shards(tmp_path, [[make_sample(0, extras=False)]])
+    (batch,) = load(tmp_path, strategy)
+    assert batch.actions is None
+    assert batch.keypoints is None
+    assert len(batch.to("cpu")) == 1
+
+
+@pytest.mark.parametrize(("option", "value"), [("clip_frames", 0), ("frame_step", 0), ("seed", -1)])
+def test_numbers_out_of_range(tmp_path: Path, option: str, value: int) -> None:
+    make_shards(tmp_path, (1,))
+    with pytest.raises(DataError, match=option):
+        load(tmp_path, "streamed", shuffle=True, **{option: value})
+
+
+def test_the_cache_is_built_once_and_shared(tmp_path: Path) -> None:
+    make_shards(tmp_path, (2, 3, 1))
+    entries = Manifest.load(tmp_path).shards
+    seen: list[tuple[int, int]] = []
+    folders = build_cache(tmp_path, entries, tmp_path / "cache", workers=2, progress=lambda *n: seen.append(n))
+    assert seen[-1] == (6, 6)
+    assert len(seen) == 3
+    before = [path.stat().st_mtime_ns for folder in folders for path in sorted(folder.iterdir())]
+    assert build_cache(tmp_path, entries, tmp_path / "cache", progress=lambda *n: seen.append(n)) == folders
+    assert [path.stat().st_mtime_ns for folder in folders for path in sorted(folder.iterdir())] == before
+    assert len(seen) == 3
+    assert np.load(folders[1] / "frames.npy").shape == (18, 16, 20, 3)
+
+
+def test_a_full_disk_leaves_nothing_half_cached(tmp_path: Path) -> None:
+    make_shards(tmp_path / "shards", (3,))
+    # A limit on the size of files fails a write as a full disk does: part of it is written, then an OSError.
+    program = (
+        "import resource, sys; from pathlib import Path; from kineme.shards.cache import build_cache;"
+        "from kineme.shards.manifest import Manifest; shards, cache = map(Path, sys.argv[1:]);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, resource.RLIM_INFINITY));"
+        "build_cache(shards, Manifest.load(shards).shards, cache)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "shards"), str(tmp_path / "cache")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "OSError: [Errno 27] File too large" in run.stderr
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    assert (
+        len(list(clips(clip_loader(tmp_path / "shards", batch_size=2, clip_frames=6, cache=tmp_path / "cache")))) == 3
+    )
+
+
+class Recorder(LightningModule):
+    """Remembers the keys it was trained on, by epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen: list[list[str]] = []
+
+    def on_train_epoch_start(self) -> None:
+        self.seen.append([])
+
+    def training_step(self, batch: ClipBatch, _: int) -> Tensor:
+        self.seen[-1] += [record.key for record in batch.records]
+        return self.weight * batch.frames.float().mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:The .* does not have many workers", "ignore:Trying to infer the `batch_size`")
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_lightning_trains_through_the_epochs(tmp_path: Path, strategy: str, workers: int) -> None:
+    make_shards(tmp_path, (6, 6))
+    module = Recorder()
+    trainer = Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, load(tmp_path, strategy, shuffle=True, workers=workers))
+    loader = load(tmp_path, strategy, shuffle=True, workers=workers)
+    assert module.seen == [[key for key, _ in clips(loader)] for _ in range(3)]
