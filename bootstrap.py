@@ -30,14 +30,16 @@ def fetch_pip(into: Path) -> None:
 def main(folder: str) -> None:
     """Make the environment at ``folder`` unless it is there already."""
     if sys.version_info < OLDEST:
-        raise SystemExit(f"bootstrap: Python {sys.version.split()[0]} is too old, kineme needs 3.11: make PYTHON=python3.12")
+        have = sys.version.split()[0]
+        raise SystemExit(f"bootstrap: Python {have} is too old, kineme needs 3.11: make PYTHON=python3.12")
     python = Path(folder) / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=False, symlinks=True)
     if subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0:
         return
     if subprocess.run([python, "-m", "ensurepip"], capture_output=True, check=False).returncode != 0:
-        site = subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True)
+        ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        site = subprocess.check_output([python, "-c", ask], text=True)
         fetch_pip(Path(site.strip()))
     # pip installs itself once more, for its command.
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--upgrade", "--force-reinstall", "pip"], check=True)

@@ -8,6 +8,8 @@ still draws blobs; see docs/lab-notes.md.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +18,7 @@ SLOPE = 0.2
 
 
 class ConcatenatedDecoder(nn.Module):
-    """(z, f) -> fully connected -> 8w channels of 2x2 -> four deconvolutions -> sigmoid (section 5.2), for 64 pixels."""
+    """(z, f) -> fully connected -> 8w channels of 2x2 -> four deconvolutions -> sigmoid: section 5.2, at 64 pixels."""
 
     def __init__(self, frame_size: int, width: int, f_dim: int, z_dim: int, hidden_dim: int, channels: int) -> None:
         super().__init__()
@@ -55,7 +57,7 @@ class ModulatedDecoder(nn.Module):
         )
         self.deconvolutions = nn.ModuleList(
             _deconvolution(wide, narrow, 4 if number == 0 else 2)
-            for number, (wide, narrow) in enumerate(zip(widths, widths[1:], strict=False))
+            for number, (wide, narrow) in enumerate(pairwise(widths))
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(w, affine=False) for w in widths[1:])
         self.modulations = nn.ModuleList(nn.Linear(f_dim, 2 * w) for w in widths[1:])

@@ -33,8 +33,8 @@ def check_frame_size(frame_size: int) -> None:
 
 
 def normalise(channels: int) -> nn.GroupNorm:
-    """GroupNorm with eight groups, or the largest power of two below that divides ``channels``."""
-    return nn.GroupNorm(math.gcd(8, channels), channels)
+    """GroupNorm of at most eight groups, none under eight channels: narrow stages must not become instance norm."""
+    return nn.GroupNorm(math.gcd(8, channels, max(1, channels // 8)), channels)
 
 
 def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:

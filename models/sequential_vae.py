@@ -5,13 +5,12 @@ A clip x_1..x_T has one content f and a motion z_1..z_T:
     p(f, z, x) = p(f) prod_t p(z_t | z_<t) p(x_t | z_t, f)        (section 2)
     q(z, f | x) = q(f | x_1:T) prod_t q(z_t | x_t)
 
-p(f) is a standard normal, p(z_t | z_<t) a Gaussian from an LSTM, p(x_t | z_t, f) a Gaussian of fixed variance around the
-decoder's image. The same convolutions feed both encoders (section 5.2).
+p(f) is a standard normal, p(z_t | z_<t) a Gaussian from an LSTM, p(x_t | z_t, f) a Gaussian of fixed variance around
+the decoder's image. The same convolutions feed both encoders (section 5.2).
 
-Where the paper leaves it open: strides and kernels (here 4x4, stride 2), normalisation (batch norm: without it the
-narrow models did not leave the mean image in the time a CPU has), the recurrent cells (LSTM) and the depth of the
-decoder's first step. It maps to 2x2 and names four deconvolutions, which reach 64 only if one of them has stride 4: the
-first one here.
+Where the paper leaves it open: kernels and strides (here 4x4 and 2), normalisation (batch norm), which recurrent cells
+(LSTMs), and how the decoder gets from its 2x2 image to 64x64: the four deconvolutions that the paper names do so only
+if one of them has stride 4, here the first. `pooled_content` and `modulated_decoder` are ours; both are off by default.
 """
 
 from __future__ import annotations
@@ -97,8 +96,10 @@ class SequentialVAE(nn.Module):
         """q(f | x_1:T) of shape (B, f_dim) and q(z_t | x_t) of shape (B, T, z_dim), for any T >= 1."""
         images = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         third = self.convolutions[:3](images)
-        features = self.convolutions[3](third).flatten(1).unflatten(0, frames.shape[:2])
-        of_content = third.amax(dim=(2, 3)).unflatten(0, frames.shape[:2]) if self.config.pooled_content else features
+        features = self.convolutions[3](third).flatten(1).reshape(*frames.shape[:2], -1)
+        of_content = features
+        if self.config.pooled_content:
+            of_content = third.amax(dim=(2, 3)).reshape(*frames.shape[:2], -1)
         last_hidden = _run_lstm(self.f_lstm, of_content)[0][:, -1]
         return (
             Gaussian.from_parameters(self.f_head(last_hidden).float()),
@@ -123,7 +124,7 @@ class SequentialVAE(nn.Module):
         """The means of p(x_t | z_t, f): f (B, f_dim) and z (B, T, z_dim) give frames (B, T, C, H, W) in [0, 1]."""
         repeated = f.unsqueeze(1).expand(-1, z.shape[1], -1)
         images: Tensor = self.decoder(repeated.flatten(0, 1), z.flatten(0, 1))
-        return images.unflatten(0, z.shape[:2])
+        return images.reshape(*z.shape[:2], *images.shape[1:])
 
     def forward(self, frames: Tensor) -> SequentialVAEOutput:
         """Encode, draw f and z, decode. The prior of z_t is conditioned on the drawn z_<t, as in the objective."""

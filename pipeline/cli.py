@@ -47,7 +47,9 @@ def main() -> None:
     try:
         app(args=arguments)
     except KeyboardInterrupt:
-        raise SystemExit(_say("interrupted; what was finished is kept, run the same command again to go on", 130)) from None
+        raise SystemExit(
+            _say("interrupted; what was finished is kept, run the same command again to go on", 130)
+        ) from None
     except (DataError, RetrievalError, RunError, OSError) as error:
         if debug:
             raise

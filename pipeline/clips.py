@@ -56,9 +56,9 @@ def read_clip(path: Path, *, clip_frames: int, frame_size: int, fps: float | Non
     task = Task(SourceItem(path.name, opener), Sampling(clip_frames, fps=fps), frame_size)
     with tempfile.TemporaryDirectory() as scratch, DecodePool(1, READ_DEADLINE_S, Path(scratch)) as pool:
         (video,) = pool.decode([task])
-        if isinstance(video.end, Unusable):
-            raise DataError(f"{path}: {video.end.reason}")
         clips = list(video.clips())
+    if isinstance(video.end, Unusable):
+        raise DataError(f"{path}: {video.end.reason}")
     return NamedClip(decode_clip(clips[0].mp4), video.end.fps, len(clips))
 
 

@@ -31,7 +31,9 @@ def evaluate_run(folder: Path, shards: Path, protocol: str | None = None) -> dic
     if name not in known:
         raise RunError(f"--protocol {name}: there is none of that name; use one of {', '.join(known)}")
     if name not in fitting:
-        raise RunError(f"--protocol {name}: measures {known[name][0]} runs, {folder} is {kind}; use {', '.join(fitting)}")
+        raise RunError(
+            f"--protocol {name}: measures {known[name][0]} runs, {folder} is {kind}; use {', '.join(fitting)}"
+        )
     started = time.monotonic()
     metrics = known[name][1](run, shards)
     surroundings = environment()

@@ -21,7 +21,7 @@ def to_model(frames: Tensor, frame_size: int) -> Tensor:
         resized = F.interpolate(flat, shape, mode="area")
     else:
         resized = F.interpolate(flat, shape, mode="bilinear", align_corners=False)
-    return resized.unflatten(0, frames.shape[:2])
+    return resized.reshape(*frames.shape[:3], *shape)
 
 
 def to_uint8(frames: Tensor) -> Tensor:

@@ -25,7 +25,9 @@ def predictor_task(run: Run) -> FramePredictorTask:
         RunError: the run is of another kind.
     """
     if not isinstance(run.recipe, FramePredictorRecipe) or not isinstance(run.task, FramePredictorTask):
-        raise RunError(f"{run.folder}: a {run.recipe.kind} run predicts no frames; give a run of a frame-predictor recipe")
+        raise RunError(
+            f"{run.folder}: a {run.recipe.kind} run predicts no frames; give a run of a frame-predictor recipe"
+        )
     return run.task
 
 
@@ -75,7 +77,9 @@ def swap(run: Run, *, statics: Path, dynamics: Path) -> tuple[dict[str, Frames],
     """
     recipe, model = run.recipe, run.task.model
     if not isinstance(recipe, SequentialVAERecipe) or not isinstance(model, SequentialVAE):
-        raise RunError(f"{run.folder}: a {recipe.kind} run has no statics to swap; give a run of a sequential-vae recipe")
+        raise RunError(
+            f"{run.folder}: a {recipe.kind} run has no statics to swap; give a run of a sequential-vae recipe"
+        )
     reads = {
         name: read_clip(path, clip_frames=recipe.encode_frames, frame_size=recipe.model.frame_size)
         for name, path in (("statics", statics), ("dynamics", dynamics))

@@ -64,7 +64,7 @@ class KLAnnealing(_Section):
 
 
 class TeacherForcing(_Section):
-    """How often the truth is fed back; fractions of the training. See `kineme.models.schedules.teacher_forcing_ratio`."""
+    """How often the truth is fed back over the training; see `kineme.models.schedules.teacher_forcing_ratio`."""
 
     start: Annotated[float, Field(ge=0, le=1)] = 1.0
     decay_begin: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -93,7 +93,7 @@ class DataSection(_Section):
 
 
 class OptimizerSection(_Section):
-    """Adam; the rate warms up over ``warmup_steps`` and falls along a half cosine to ``final_lr_fraction`` of itself."""
+    """Adam; the rate rises over ``warmup_steps`` and falls along a half cosine to ``final_lr_fraction`` of itself."""
 
     lr: Annotated[float, Field(gt=0)] = 1e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 100
@@ -179,7 +179,9 @@ def load_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
         _set(settings, override)
     kind = settings.get("kind")
     if kind not in KINDS:
-        raise RunError(f"{name}: kind is {kind!r}, but a recipe is one of {', '.join(KINDS)}{_nearest(kind, list(KINDS))}")
+        raise RunError(
+            f"{name}: kind is {kind!r}, but a recipe is one of {', '.join(KINDS)}{_nearest(kind, list(KINDS))}"
+        )
     try:
         recipe: Recipe = TypeAdapter(Recipe).validate_python(settings)
     except ValidationError as error:
@@ -202,7 +204,8 @@ def _read_yaml(name: str | Path) -> dict[str, Any]:
         shipped = shipped_recipes()
         if str(name) not in shipped:
             raise RunError(
-                f"{name}: no recipe of that name{_nearest(str(name), shipped)}; give one of {', '.join(shipped)} or a .yaml file"
+                f"{name}: no recipe of that name{_nearest(str(name), shipped)}; "
+                f"give one of {', '.join(shipped)} or a .yaml file"
             )
         text = resources.files("kineme.pipeline.recipes").joinpath(f"{name}.yaml").read_text()
     try:

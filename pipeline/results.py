@@ -42,7 +42,8 @@ def _section(section: dict[str, Any], results: Path) -> str:
         lines += [f"{NOT_MEASURED.capitalize()}. Command: `{section['command']}`", ""]
     else:
         lines += [
-            f"Data: {section['data']}. Device: {result['device']}. Date: {result['date']}. JSON: `{section['result']}`.",
+            f"Data: {section['data']}. Device: {result['device']}. Date: {result['date']}. "
+            f"JSON: `{section['result']}`.",
             f"Command: `{section['command']}`",
             "",
         ]
@@ -58,8 +59,11 @@ def _figure(figure: dict[str, Any], metrics: dict[str, float], baselines: list[s
     value = metrics.get(figure.get("metric", ""))
     digits = figure.get("digits", 3)
     beside = [metrics.get(figure.get(name, "")) for name in baselines]
-    goal, sign = figure.get("goal"), figure.get("is", ">=")
-    goal_value = metrics[figure["of"]] * goal if value is not None and "of" in figure else goal
+    goal: float | None = figure.get("goal")
+    sign = figure.get("is", ">=")
+    goal_value = goal
+    if value is not None and goal is not None and "of" in figure:
+        goal_value = goal * metrics[figure["of"]]
     verdict = ""
     if value is not None and goal_value is not None:
         verdict = "reached" if (value >= goal_value if sign == ">=" else value <= goal_value) else "**missed**"

@@ -1,10 +1,10 @@
 """The run folder: where a training keeps its recipe and weights, and how they are read back.
 
-    recipe.yaml       every setting, defaults written out
-    environment.json  versions, device and the command
-    checkpoints/      last.ckpt (to resume, with the optimiser) and weights.pt (to use)
-    metrics/          metrics.csv and TensorBoard's event files
-    samples/          film strips drawn during training
+recipe.yaml       every setting, defaults written out
+environment.json  versions, device and the command
+checkpoints/      last.ckpt (to resume, with the optimiser) and weights.pt (to use)
+metrics/          metrics.csv and TensorBoard's event files
+samples/          film strips drawn during training
 """
 
 from __future__ import annotations
@@ -96,8 +96,12 @@ def load_run(folder: Path, device: torch.device | None = None) -> Run:
     wanted = {"kind": recipe.kind, **recipe.model.model_dump()}
     if trained != wanted:
         differing = sorted(key for key in trained.keys() | wanted.keys() if trained.get(key) != wanted.get(key))
-        what = "; ".join(f"{key} {trained.get(key)} in the weights, {wanted.get(key)} in the recipe" for key in differing)
-        raise RunError(f"{folder}: the weights come from another recipe ({what}): put their own recipe.yaml beside them")
+        what = "; ".join(
+            f"{key} {trained.get(key)} in the weights, {wanted.get(key)} in the recipe" for key in differing
+        )
+        raise RunError(
+            f"{folder}: the weights come from another recipe ({what}): put their own recipe.yaml beside them"
+        )
     task = make_task(recipe)
     task.model.load_state_dict(saved["weights"])
     task.model.to(device).eval()

@@ -104,7 +104,7 @@ class TrainingModule(L.LightningModule):
         done = self.trainer.global_step / max(1, self.trainer.estimated_stepping_batches)
         if training.minutes is not None:
             done = max(done, self.elapsed_s / (60 * training.minutes))
-        return min(1.0, done)
+        return float(min(1.0, done))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, as every paper here uses it."""

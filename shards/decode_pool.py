@@ -58,6 +58,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection[Any, Message]
     number: int | None = None
+    started: bool = False
     heard: float = 0.0
     clips: int = 0
     spool: tempfile.SpooledTemporaryFile[bytes] | None = field(default=None)
@@ -138,11 +139,12 @@ class DecodePool:
                 self._replace(worker, None)
         now = time.monotonic()
         for worker in busy.values():
-            if worker.number is not None and now - worker.heard > self._silence_s and not worker.connection.poll():
+            silent = worker.started and now - worker.heard > self._silence_s
+            if worker.number is not None and silent and not worker.connection.poll():
                 self._replace(worker, f"no frame was decoded for {self._silence_s:g} s; see --deadline")
 
     def _hear(self, worker: _Worker, message: Message) -> None:
-        worker.heard = time.monotonic()
+        worker.started, worker.heard = True, time.monotonic()
         match message:
             case Clip():
                 assert worker.spool is not None

@@ -35,7 +35,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Beat:
-    """Still decoding."""
+    """The worker has started, or is still decoding."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ def _serve(connection: Connection[Message, Any]) -> None:
             last = now
             connection.send(Beat())
 
+    connection.send(Beat())
     while True:
         try:
             task: Task = connection.recv()

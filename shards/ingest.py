@@ -19,6 +19,7 @@ from kineme.shards.decode_video import Clip, Task, Unusable
 from kineme.shards.errors import DataError
 from kineme.shards.journal import JOURNAL, Journal, Step, different_settings
 from kineme.shards.manifest import MANIFEST, Manifest, Setting
+from kineme.shards.reader import check_size
 from kineme.shards.rejects import REJECTS, Reject, read_rejects, write_rejects
 from kineme.shards.sample import SCHEMA, ClipRecord, Sample, make_key
 from kineme.shards.sampling import Sampling
@@ -202,10 +203,7 @@ def _write_shards(
     """Go on after the journal's last step; returns all steps, the last of which may have rejects and no shard."""
     steps = list(journal.steps)
     for entry in (step.shard for step in steps if step.shard is not None):
-        if not (out / f"{entry.name}.tar").is_file() or (out / f"{entry.name}.tar").stat().st_size != entry.bytes:
-            raise DataError(
-                f"{out}: {entry.name}.tar was removed or altered since; delete this folder and ingest again"
-            )
+        check_size(out / f"{entry.name}.tar", entry)
     known = {key: source for step in steps for key, source in step.sources.items()}
     clips = sum(step.shard.clips for step in steps if step.shard is not None)
     rejects = sum(len(step.rejects) for step in steps)

@@ -77,7 +77,10 @@ def _decord_frames(path: Path, index: _Index) -> Iterator[TimedFrame]:
             if len(reader) != len(index.starts_s):
                 raise UnreadableError(f"decord counts {len(reader)} frames, the index {len(index.starts_s)}")
             for start_s in index.starts_s:
-                yield TimedFrame(start_s, reader.next().asnumpy())
+                image = reader.next().asnumpy()
+                if image.shape[2] != 3:  # narrow frames of some widths: it takes the padding for channels
+                    raise UnreadableError(f"decord returned {image.shape[2]} channels")
+                yield TimedFrame(start_s, image)
         except (decord.DECORDError, RuntimeError, AssertionError, UnicodeError, StopIteration) as error:
             raise UnreadableError(f"decord: {_last_line(error)}") from error
         if complaints.seek(0, os.SEEK_END):

@@ -6,6 +6,7 @@ import itertools
 import random
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class ClipStream(IterableDataset[Clip | DataError]):
             random.Random(f"{self._seed} {epoch}").shuffle(urls)
         order = random.Random(f"{self._seed} {epoch} {0 if worker is None else worker.id}")
         pipeline = wds.DataPipeline(
-            urls,
+            partial(iter, urls),
             wds.split_by_node,
             wds.split_by_worker,
             self._whole_shards,
@@ -88,9 +89,7 @@ class ClipStream(IterableDataset[Clip | DataError]):
                     if self._split in (None, sample.record.split):
                         yield sample
             except (tarfile.TarError, EOFError) as error:
-                raise DataError(
-                    f"{tar}: the shard is cut short or altered ({error}); run kineme ingest again"
-                ) from error
+                raise DataError(f"{tar}: the shard is cut short or altered; run kineme ingest again") from error
             if count != entry.clips:
                 raise DataError(
                     f"{tar}: {count} clips where the manifest says {entry.clips}: cut short or altered; ingest again"
@@ -112,7 +111,21 @@ class StreamLoader(DataLoader[Clip | DataError]):
     def __iter__(self) -> Iterator[ClipBatch]:  # type: ignore[override]
         # The one thing the main process must do itself; torch offers no hook, and refuses samplers for streams.
         self.dataset.start_epoch()
-        return _raise_errors(super().__iter__())
+        return self._raise_errors(super().__iter__())
+
+    def _raise_errors(self, batches: Iterable[ClipBatch | DataError]) -> Iterator[ClipBatch]:
+        error: str | None = None
+        for batch in batches:
+            if isinstance(batch, DataError):
+                error = str(batch)
+                break
+            yield batch
+        if error is not None:
+            # Let go of the workers before the traceback holds on to them: torch takes five seconds to stop each one
+            # that the garbage collector finds in a cycle.
+            self._iterator = None
+            del batches
+            raise DataError(error)
 
 
 def collate_stream(items: Sequence[Clip | DataError]) -> ClipBatch | DataError:
@@ -126,13 +139,6 @@ def collate_stream(items: Sequence[Clip | DataError]) -> ClipBatch | DataError:
         return collate(clips)
     except DataError as error:
         return error
-
-
-def _raise_errors(batches: Iterable[ClipBatch | DataError]) -> Iterator[ClipBatch]:
-    for batch in batches:
-        if isinstance(batch, DataError):
-            raise batch
-        yield batch
 
 
 def _grouped_files(tar: Path) -> Iterator[dict[str, Any]]:

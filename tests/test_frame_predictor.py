@@ -53,11 +53,11 @@ def altered(frames: Tensor, *times: int) -> Tensor:
     return changed
 
 
-def moving_square(time: int = 8, size: int = 32, side: int = 8) -> Tensor:
+def moving_square(time: int = 5, size: int = 32, side: int = 8) -> Tensor:
     """Two clips (2, time, 3, size, size): a white square moves right in one, down in the other."""
     frames = torch.zeros(2, time, 3, size, size)
     for t in range(time):
-        start = 1 + 3 * t
+        start = 6 * t
         frames[0, t, :, 10 : 10 + side, start : start + side] = 1
         frames[1, t, :, start : start + side, 10 : 10 + side] = 1
     return frames
@@ -316,22 +316,23 @@ def test_bfloat16_autocast_stays_near_float32(forcing: bool) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_it_learns_a_moving_square() -> None:
-    frames = moving_square()
+def test_it_learns_where_a_square_moves() -> None:
+    """Better than the last frame, and than the best still image there is: the mean of the frames to come."""
+    frames, context = moving_square(), 2
     torch.manual_seed(0)
     model = FramePredictor(FramePredictorConfig(frame_size=32, width=8, latent_dim=4, hidden_dim=64, feature_dim=32))
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.005)
-    for step in range(100):
-        output = model(frames, context=4, teacher_forcing=step % 2 == 0)
-        loss = predictor_loss(output, frames, beta=1e-3)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.001)
+    for _ in range(120):
+        loss = predictor_loss(model(frames, context=context, teacher_forcing=False), frames, beta=1e-5)
         optimiser.zero_grad()
         loss.loss.backward()
         optimiser.step()
     with torch.no_grad():
-        drawn = model.predict(frames[:, :4], 4, sample=False)
-    error = (drawn - frames[:, 4:]).square().mean()
-    copied = (frames[:, 3:4] - frames[:, 4:]).square().mean()
-    assert error < 0.2 * copied
+        drawn = model.predict(frames[:, :context], 3, sample=False)
+    future = frames[:, context:]
+    error = (drawn - future).square().mean()
+    assert error < 0.2 * (frames[:, context - 1 : context] - future).square().mean()
+    assert error < 0.6 * (future.mean(dim=1, keepdim=True) - future).square().mean()
 
 
 # Bad input

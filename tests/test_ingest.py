@@ -73,7 +73,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_frame_is_stored_exactly(tmp_path: Path) -> None:
-    pictures = write_video(tmp_path / "in" / "a b.mp4" if (tmp_path / "in").mkdir() is None else tmp_path, 20)
+    (tmp_path / "in").mkdir()
+    pictures = write_video(tmp_path / "in" / "a b.mp4", 20)
     report = run(tmp_path / "in", tmp_path / "out")
     assert (report.manifest.videos, report.manifest.clips, report.rates) == (1, 3, {25.0: 1})
     stored = samples(tmp_path / "out")
@@ -92,7 +93,7 @@ def test_the_bytes_do_not_depend_on_the_workers_nor_on_the_folder(videos: Path, 
     assert contents(tmp_path / "one") == contents(tmp_path / "three")
     names = sorted(contents(tmp_path / "one"))
     assert names == [
-        "manifest.json", "rejects.parquet", *(f"shard-00000{n}.{kind}" for n in range(3) for kind in ("parquet", "tar")),
+        "manifest.json", "rejects.parquet", *(f"shard-00000{n}.{kind}" for n in range(4) for kind in ("parquet", "tar"))
     ]  # fmt: skip
     (reject,) = read_rejects(tmp_path / "one")
     assert reject.path == "v3.mp4"
@@ -100,7 +101,7 @@ def test_the_bytes_do_not_depend_on_the_workers_nor_on_the_folder(videos: Path, 
     assert "--clip-frames" in reject.reason
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """As if the process ended here."""
 
 
@@ -111,15 +112,15 @@ def test_an_interrupted_ingest_goes_on_to_the_same_bytes(videos: Path, tmp_path:
 
     def stop(progress: Progress) -> None:
         if progress.done == after:
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         run(videos, tmp_path / "out", settings, progress=stop)
     assert not (tmp_path / "out" / "manifest.json").exists()
     assert not list((tmp_path / "out").glob(".*"))
     seen: list[int] = []
     report = run(videos, tmp_path / "out", settings, progress=lambda progress: seen.append(progress.done))
-    assert seen[0] == {1: 1, 4: 3, 6: 5}[after]
+    assert seen[0] == {1: 1, 4: 4, 6: 7}[after]
     assert report.rates == {25.0: 6}
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -167,7 +168,7 @@ def test_other_shards_in_the_way_are_left_alone(videos: Path, tmp_path: Path) ->
     with pytest.raises(DataError, match="other videos or labels"):
         run(other, out)
     assert contents(out) == before
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         run(videos, tmp_path / "half", progress=_stop_at_once)
     with pytest.raises(DataError, match="unfinished ingest of other videos"):
         run(other, tmp_path / "half")
@@ -178,7 +179,7 @@ def test_other_shards_in_the_way_are_left_alone(videos: Path, tmp_path: Path) ->
 
 
 def _stop_at_once(_: Progress) -> None:
-    raise Stopped
+    raise StoppedError
 
 
 def test_two_at_once_do_not_mix(videos: Path, tmp_path: Path) -> None:
@@ -195,9 +196,9 @@ def test_a_finished_shard_that_was_cut_stops_the_resumption(videos: Path, tmp_pa
 
     def stop(progress: Progress) -> None:
         if progress.done == 3:
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         run(videos, tmp_path, settings, progress=stop)
     shard = tmp_path / "shard-000000.tar"
     shard.write_bytes(shard.read_bytes()[:600])
@@ -330,10 +331,10 @@ def test_a_decoder_that_hangs_or_crashes_costs_one_video(
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     good = VideoFile(videos / "v1.mp4")
     openers = [good, HangingVideo(videos / "v1.mp4"), CrashingVideo(videos / "v1.mp4"), good]
-    with DecodePool(2, silence_s=6, scratch=tmp_path) as pool:
+    with DecodePool(2, silence_s=4, scratch=tmp_path) as pool:
         first, hung, crashed, last = _in_order(pool, openers)
     assert (first, last) == (3, 3)
-    assert hung == Unusable("no frame was decoded for 6 s; see --deadline")
+    assert hung == Unusable("no frame was decoded for 4 s; see --deadline")
     assert crashed == Unusable("the decoder process died (SIGSEGV)")
 
 
@@ -414,7 +415,7 @@ def test_moving_digits_end_to_end(tmp_path: Path) -> None:
 
 def test_sprites_are_stored_bit_exact(data_dir: Path, tmp_path: Path) -> None:
     root = data_dir / "sprites"
-    items = SpritesSource().items(root)[:: 11_664 // 90]
+    items = SpritesSource().items(root)[:: 11_664 // 60]
     out = tmp_path / "out"
     run(
         root,
@@ -424,7 +425,7 @@ def test_sprites_are_stored_bit_exact(data_dir: Path, tmp_path: Path) -> None:
         workers=2,
     )
     stored = samples(out)
-    assert len(stored) == len(items) >= 90
+    assert len(stored) == len(items) >= 60
     for sample, item in zip(stored, items, strict=True):
         assert isinstance(item.opener, SpriteSequence)
         np.testing.assert_array_equal(decode_sample(sample), item.opener.compose())

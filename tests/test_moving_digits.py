@@ -48,7 +48,7 @@ def test_a_bounce_reflects_exactly_at_the_borders(start: float, speed: float, st
 def test_labels_say_what_was_drawn() -> None:
     digits = bundled_digits("train")
     seen = {"hit": 0, "free": 0}
-    for seed in range(60):
+    for seed in range(240):
         clip = draw_clip(digits, 16, np.random.default_rng(seed))
         room = 64 - digits.images.shape[-1]
         corners = clip.centres - (digits.images.shape[-1] - 1) / 2

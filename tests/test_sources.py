@@ -58,6 +58,8 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     (root / "broken.mp4").symlink_to(root / "nothing")
     items = {item.source: item for item in FolderSource().items(root)}
     assert sorted(items) == ["away/b.mp4", "broken.mp4", "file.mp4", "real/a.mp4", "self.mp4"]
+    (tmp_path / "link to root").symlink_to(root)
+    assert _names(tmp_path / "link to root") == sorted(items)
     for name in ("broken.mp4", "self.mp4"):
         with pytest.raises(OSError, match=r"such file|symbolic links"):
             items[name].opener.sha256()

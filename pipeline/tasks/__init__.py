@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 class Task(Protocol):
     """A network with its objective, as the training loop sees it. Frames are (B, T, C, H, W) float in [0, 1]."""
 
-    model: nn.Module
-    frame_size: int
+    @property
+    def model(self) -> nn.Module:
+        """The network that is trained."""
+
+    @property
+    def frame_size(self) -> int:
+        """Height and width of the frames it takes, pixels."""
 
     def losses(self, frames: Tensor, actions: Tensor | None, progress: float) -> dict[str, Tensor]:
         """Scalars: ``loss`` to minimise, and its parts. ``progress`` is the done fraction of the training."""

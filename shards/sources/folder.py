@@ -90,7 +90,7 @@ def _walk(root: Path) -> Iterator[SourceItem]:
         folder = waiting.pop() if waiting else links.pop(0)
         try:
             status = folder.stat()
-            if (status.st_dev, status.st_ino) in seen or (folder.is_symlink() and _is_above(folder, root)):
+            if (status.st_dev, status.st_ino) in seen or _is_above(folder, root):
                 continue
             seen.add((status.st_dev, status.st_ino))
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -116,6 +116,9 @@ def _walk(root: Path) -> Iterator[SourceItem]:
 
 
 def _is_above(link: Path, root: Path) -> bool:
+    """Whether a folder found by a link holds the root, or the link itself."""
+    if link == root or not link.is_symlink():
+        return False
     return root.resolve().is_relative_to(link.resolve()) or link.parent.resolve().is_relative_to(link.resolve())
 
 
