@@ -8,19 +8,22 @@ import io
 import json
 import subprocess
 import sys
+import urllib.parse
 import urllib.request
 import venv
 import zipfile
 from pathlib import Path
 
 OLDEST = (3, 11)
+NEWEST_PIP = "https://pypi.org/pypi/pip/json"
 
 
 def fetch_pip(into: Path) -> None:
     """Unpack the newest pip wheel from PyPI, its checksum compared, into a site-packages folder."""
-    with urllib.request.urlopen("https://pypi.org/pypi/pip/json") as answer:
+    with urllib.request.urlopen(NEWEST_PIP) as answer:
         release = next(file for file in json.load(answer)["urls"] if file["packagetype"] == "bdist_wheel")
-    with urllib.request.urlopen(release["url"]) as answer:
+    # A mirror may name its files relative to the page.
+    with urllib.request.urlopen(urllib.parse.urljoin(NEWEST_PIP, release["url"])) as answer:
         wheel = answer.read()
     if hashlib.sha256(wheel).hexdigest() != release["digests"]["sha256"]:
         raise SystemExit("bootstrap: the pip wheel arrived damaged; run it again")

@@ -11,6 +11,8 @@ from kineme.pipeline.errors import RunError
 from kineme.retrieval.errors import RetrievalError
 from kineme.shards.errors import DataError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="kineme",
     help="Find video by how it moves.",
@@ -38,7 +40,7 @@ for command in (
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 2 the user can mend it, 1 our fault.
+    """Run the command line. Exit codes: 0 done, 2 the user can mend it, 1 our fault, 130 interrupted.
 
     ``--debug`` anywhere on the line shows the traceback of whatever goes wrong.
     """
@@ -46,10 +48,11 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(args=arguments)
-    except KeyboardInterrupt:
-        raise SystemExit(
-            _say("interrupted; what was finished is kept, run the same command again to go on", 130)
-        ) from None
+    except SystemExit as stop:
+        # Typer's own way to say that a command was interrupted.
+        if stop.code == INTERRUPTED:
+            _say("interrupted; what was finished is kept, run the same command again to go on", INTERRUPTED)
+        raise
     except (DataError, RetrievalError, RunError, OSError) as error:
         if debug:
             raise

@@ -45,7 +45,7 @@ MADE = ("videos", "shards", "runs", "index", "pictures", METRICS, "report.html")
 class DemoSize:
     """How much the demo does. The default is what `make demo` shows; tests take less."""
 
-    clips: int = 4000
+    clips: int = 3200
     train_fraction: float = 0.75
     encoder_settings: tuple[str, ...] = ()
     predictor_settings: tuple[str, ...] = ()

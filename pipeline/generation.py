@@ -57,7 +57,7 @@ def predict(
         if value < 1:
             raise RunError(f"--{name} {value}: at least 1 is needed")
     read = read_clip(clip, clip_frames=context, frame_size=task.frame_size)
-    condition = task.condition(_load_actions(actions, context + horizon, run.device))
+    condition = _load_actions(actions, context + horizon, task.model.config.condition_dim, run.device)
     truth = _on(run, read)
     torch.manual_seed(seed)
     drawn = task.model.predict(truth, horizon, condition)
@@ -95,15 +95,21 @@ def _on(run: Run, clip: NamedClip) -> Tensor:
     return to_model(frames.to(run.device), clip.frames.shape[1])
 
 
-def _load_actions(path: Path | None, frames: int, device: torch.device) -> Tensor | None:
-    if path is None:
+def _load_actions(path: Path | None, frames: int, dim: int, device: torch.device) -> Tensor | None:
+    if path is None and not dim:
         return None
+    if path is None:
+        raise RunError(f"--actions is missing: the run was trained with {dim} numbers a frame; give ({frames}, {dim})")
+    if not dim:
+        raise RunError(f"--actions {path}: the run was trained without actions; leave them out")
     if not path.is_file():
         raise RunError(f"{path}: there is no such file of actions")
     try:
         actions = np.load(path, allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise RunError(f"{path}: not a NumPy array of numbers: {error}") from None
-    if actions.ndim != 2 or len(actions) < frames:
-        raise RunError(f"{path}: actions of shape {actions.shape}, but {frames} frames need ({frames}, A)")
+    if not isinstance(actions, np.ndarray) or actions.dtype.kind not in "iuf":
+        raise RunError(f"{path}: not one array of numbers; write it with numpy.save")
+    if actions.ndim != 2 or len(actions) < frames or actions.shape[1] != dim:
+        raise RunError(f"{path}: actions of shape {actions.shape}, but {frames} frames need ({frames}, {dim})")
     return torch.from_numpy(actions[None, :frames].astype(np.float32)).to(device)

@@ -178,7 +178,7 @@ def load_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
     for override in overrides or []:
         _set(settings, override)
     kind = settings.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise RunError(
             f"{name}: kind is {kind!r}, but a recipe is one of {', '.join(KINDS)}{_nearest(kind, list(KINDS))}"
         )
@@ -199,7 +199,7 @@ def _read_yaml(name: str | Path) -> dict[str, Any]:
     if path.suffix in {".yaml", ".yml"}:
         if not path.is_file():
             raise RunError(f"{path}: there is no such recipe file; shipped ones are {', '.join(shipped_recipes())}")
-        text = path.read_text()
+        text = path.read_bytes()
     else:
         shipped = shipped_recipes()
         if str(name) not in shipped:
@@ -207,7 +207,7 @@ def _read_yaml(name: str | Path) -> dict[str, Any]:
                 f"{name}: no recipe of that name{_nearest(str(name), shipped)}; "
                 f"give one of {', '.join(shipped)} or a .yaml file"
             )
-        text = resources.files("kineme.pipeline.recipes").joinpath(f"{name}.yaml").read_text()
+        text = resources.files("kineme.pipeline.recipes").joinpath(f"{name}.yaml").read_bytes()
     try:
         settings = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -226,7 +226,10 @@ def _set(settings: dict[str, Any], override: str) -> None:
         settings = settings.setdefault(section, {})
         if not isinstance(settings, dict):
             raise RunError(f"--set {override}: {section} is a value, not a section with keys of its own")
-    settings[last] = yaml.safe_load(value)
+    try:
+        settings[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RunError(f"--set {override}: the value is not YAML; quote text that holds brackets or colons") from None
 
 
 def _explain(error: ValidationError, kind: type[_Recipe]) -> str:

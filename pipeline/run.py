@@ -10,6 +10,7 @@ samples/          film strips drawn during training
 from __future__ import annotations
 
 import json
+import pickle
 import platform
 import sys
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def load_run(folder: Path, device: torch.device | None = None) -> Run:
         raise RunError(f"{folder}: {WEIGHTS} is missing; let kineme train finish its first epoch, or copy it here")
     try:
         saved = torch.load(folder / WEIGHTS, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise RunError(f"{folder / WEIGHTS}: not readable as weights ({type(error).__name__}); copy it again") from None
     trained = _trained_model(saved["recipe"])
     wanted = {"kind": recipe.kind, **recipe.model.model_dump()}

@@ -42,7 +42,11 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
         RunError: ``run`` holds a run already, or none to resume.
         DataError: the shards do not fit the recipe.
     """
-    checkpoint = _prepare_folder(recipe, run, resume)
+    checkpoint = _find_checkpoint(recipe, run, resume)
+    if accelerator == "gpu" and not torch.accelerator.is_available():
+        raise RunError("--accelerator gpu: torch finds none here; use cpu, or auto to take what there is")
+    if accelerator not in ("auto", "cpu", "gpu"):
+        raise RunError(f"--accelerator {accelerator}: use auto, cpu or gpu")
     _quieten()
     L.seed_everything(recipe.training.seed, verbose=False)
     data = recipe.data
@@ -66,6 +70,8 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
             f"{shards}: fewer clips than data.batch_size {data.batch_size}; lower it with --set data.batch_size=N"
         )
     module = TrainingModule(recipe)
+    # Not before everything was found to fit, so that a refused run leaves nothing in the way of the next try.
+    _make_folder(recipe, run)
     keeper = RunKeeper(recipe, run)
     terminal = sys.stdout.isatty()
     trainer = L.Trainer(
@@ -73,16 +79,21 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
         max_epochs=recipe.training.epochs,
         precision=_precision(recipe.training.precision, cpu_only),
         gradient_clip_val=recipe.optimizer.gradient_clip,
-        logger=[CSVLogger(run, "metrics", version=""), TensorBoardLogger(run, "metrics", version="")],
+        logger=[_csv_logger(run, checkpoint), TensorBoardLogger(run, "metrics", version="")],
         callbacks=[keeper, *([RichProgressBar()] if terminal else [])],
         enable_progress_bar=terminal,
         enable_checkpointing=False,
         enable_model_summary=False,
-        log_every_n_steps=20,
+        # Small data are logged once an epoch, or a short run would have no curve at all.
+        log_every_n_steps=min(20, len(loader)) if data.cache else 20,
     )
-    trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        # What Lightning makes of an interrupt.
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 class TrainingModule(L.LightningModule):
@@ -101,7 +112,9 @@ class TrainingModule(L.LightningModule):
     def progress(self) -> float:
         """Done fraction of the training, in [0, 1]."""
         training = self.recipe.training
-        done = self.trainer.global_step / max(1, self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        # Shards that are streamed have no known number of steps; Lightning then says -1.
+        done = self.trainer.global_step / steps if steps > 0 else self.trainer.current_epoch / training.epochs
         if training.minutes is not None:
             done = max(done, self.elapsed_s / (60 * training.minutes))
         return float(min(1.0, done))
@@ -169,9 +182,14 @@ class RunKeeper(L.Callback):
             self._draw(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Save what was reached, also after an interrupt."""
+        """Save what was reached."""
         self._save(trainer, module)
         self._draw(trainer, module)
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        """Save what was reached when the user interrupts."""
+        if isinstance(exception, KeyboardInterrupt):
+            self._save(trainer, module)
 
     def _save(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
@@ -208,8 +226,8 @@ def learning_rate(optimizer: OptimizerSection, step: int, progress: float) -> fl
     return optimizer.lr * warmup * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def _prepare_folder(recipe: Recipe, run: Path, resume: bool) -> Path | None:
-    """Make the run folder; returns the checkpoint to resume from."""
+def _find_checkpoint(recipe: Recipe, run: Path, resume: bool) -> Path | None:
+    """The checkpoint to resume from, or None for a run that starts anew."""
     checkpoint = run / CHECKPOINT
     if resume:
         if not checkpoint.is_file():
@@ -217,13 +235,27 @@ def _prepare_folder(recipe: Recipe, run: Path, resume: bool) -> Path | None:
         before = load_recipe(run / RECIPE)
         if (before.kind, before.model) != (recipe.kind, recipe.model):
             raise RunError(f"{run}: was trained as another {before.kind} model; resume it with its own {run / RECIPE}")
-    elif (run / RECIPE).exists():
+    elif checkpoint.exists():
         raise RunError(f"{run}: holds a run already; go on with --resume, or choose another --out")
+    return checkpoint if resume else None
+
+
+def _make_folder(recipe: Recipe, run: Path) -> None:
     for folder in (run, run / "checkpoints", run / "samples"):
         folder.mkdir(parents=True, exist_ok=True)
     (run / RECIPE).write_text(dump_recipe(recipe))
     write_environment(run)
-    return checkpoint if resume else None
+
+
+def _csv_logger(run: Path, checkpoint: Path | None) -> CSVLogger:
+    """A logger that goes on with metrics.csv when resuming; by itself Lightning's deletes it."""
+    metrics = run / "metrics" / "metrics.csv"
+    before = metrics.read_bytes() if checkpoint is not None and metrics.is_file() else None
+    logger = CSVLogger(run, "metrics", version="")
+    _ = logger.experiment
+    if before is not None:
+        metrics.write_bytes(before)
+    return logger
 
 
 def _saved_epoch(checkpoint: Path | None) -> int:

@@ -8,6 +8,14 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Two workers run the tests on two cores: torch must not start a thread for each core in both."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real data: $KINEME_DATA, else ../shared/data beside the checkout; skips where there is none."""
@@ -15,3 +23,27 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set KINEME_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """videos/ and shards/ of 40 moving digits of 8 frames, half of them to train on. Tests must not change them."""
+    from tiny_runs import make_digits
+
+    return make_digits(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture(scope="session")
+def encoder_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sequential VAE, trained for two epochs on the digits. Tests must not change it."""
+    from tiny_runs import ENCODER, make_run
+
+    return make_run(ENCODER, digits, tmp_path_factory.mktemp("encoder run"))
+
+
+@pytest.fixture(scope="session")
+def predictor_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A next-frame predictor, likewise."""
+    from tiny_runs import PREDICTOR, make_run
+
+    return make_run(PREDICTOR, digits, tmp_path_factory.mktemp("predictor run"))

@@ -1,0 +1,250 @@
+"""Training: the run folder it leaves, how it stops, how it goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from PIL import Image
+from tiny_runs import ENCODER, PREDICTOR, make_recipe, make_run
+
+from kineme.pipeline.errors import RunError
+from kineme.pipeline.recipe import OptimizerSection, Recipe, load_recipe
+from kineme.pipeline.run import load_run
+from kineme.pipeline.training import RunKeeper, learning_rate, train
+from kineme.shards.errors import DataError
+
+
+def checkpoint_of(run: Path) -> dict:
+    return torch.load(run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
+
+
+def steps_of(run: Path) -> list[int]:
+    with (run / "metrics" / "metrics.csv").open(newline="") as file:
+        return [int(row["step"]) for row in csv.DictReader(file)]
+
+
+def go_on(recipe: Recipe, digits: Path, run: Path, **options: object) -> None:
+    train(recipe, digits / "shards", run, accelerator="cpu", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("which", "parts"), [("encoder_run", {"kl_f", "kl_z"}), ("predictor_run", {"kl", "beta"})])
+def test_the_run_folder_is_complete(which: str, parts: set[str], request: pytest.FixtureRequest) -> None:
+    run: Path = request.getfixturevalue(which)
+    loaded = load_run(run)
+    assert loaded.recipe == load_recipe(run / "recipe.yaml")
+    assert not loaded.task.model.training
+    assert {"command", "device", "versions"} <= json.loads((run / "environment.json").read_text()).keys()
+    with (run / "metrics" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # 20 clips in batches of 4: five steps an epoch, logged at the last of them.
+    assert [int(row["step"]) for row in rows] == [4, 9]
+    assert parts | {"loss", "lr", "reconstruction"} <= rows[0].keys()
+    assert all(math.isfinite(float(row["loss"])) for row in rows)
+    assert list((run / "metrics").glob("events.out.tfevents.*"))
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["last.ckpt", "weights.pt"]
+    pictures = sorted((run / "samples").glob("*.png"))
+    assert pictures
+    with Image.open(pictures[-1]) as picture:
+        assert min(picture.size) > 100
+    saved = checkpoint_of(run)
+    assert saved["global_step"] == 10
+    weights = torch.load(run / "checkpoints" / "weights.pt", weights_only=True)["weights"]
+    assert all(torch.equal(weights[name], saved["state_dict"][f"model.{name}"]) for name in weights)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(encoder_run: Path, digits: Path, tmp_path: Path) -> None:
+    """Where noise does not differ: the random numbers of a resumed run start anew, so what is drawn from them does."""
+    recipe = load_recipe(encoder_run / "recipe.yaml")
+    half = make_run(ENCODER, digits, tmp_path, "training.epochs=1")
+    assert (checkpoint_of(half)["global_step"], steps_of(half)) == (5, [4])
+    elapsed = checkpoint_of(half)["elapsed_s"]
+    go_on(recipe, digits, half, resume=True)
+    resumed, whole = checkpoint_of(half), checkpoint_of(encoder_run)
+    assert resumed["global_step"] == whole["global_step"] == 10
+    assert resumed["epoch"] == whole["epoch"]
+    assert resumed["elapsed_s"] > elapsed > 0
+    # The losses logged before stay, and those after join them.
+    assert steps_of(half) == steps_of(encoder_run)
+    assert load_run(half).recipe == recipe
+
+
+def test_the_order_of_clips_goes_on_where_it_stopped(digits: Path, tmp_path: Path) -> None:
+    seen: dict[str, list[str]] = {"whole": [], "parts": []}
+
+    def watch(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        start = RunKeeper.on_train_batch_end
+
+        def keep(self, trainer, module, outputs, batch, batch_idx):  # type: ignore[no-untyped-def]
+            seen[name] += [record.key for record in batch.records]
+            start(self, trainer, module, outputs, batch, batch_idx)
+
+        monkeypatch.setattr(RunKeeper, "on_train_batch_end", keep)
+
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        watch(patch, "whole")
+        make_run(ENCODER, digits, tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        watch(patch, "parts")
+        run = make_run(ENCODER, digits, tmp_path / "parts", "training.epochs=1")
+        go_on(make_recipe(ENCODER, tmp_path), digits, run, resume=True)
+    assert len(seen["whole"]) == 40
+    assert seen["parts"] == seen["whole"]
+    assert seen["whole"][:20] != seen["whole"][20:]
+
+
+def test_resuming_a_finished_run_changes_nothing(digits: Path, tmp_path: Path) -> None:
+    run = make_run(ENCODER, digits, tmp_path, "training.epochs=1")
+    before = torch.load(run / "checkpoints" / "weights.pt", weights_only=True)["weights"]
+    go_on(load_recipe(run / "recipe.yaml"), digits, run, resume=True)
+    after = torch.load(run / "checkpoints" / "weights.pt", weights_only=True)["weights"]
+    assert checkpoint_of(run)["global_step"] == 5
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_minutes_stop_a_run_that_has_epochs_left(digits: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    run = make_run(ENCODER, digits, tmp_path, "training.epochs=100000", "training.minutes=0.01")
+    assert time.monotonic() - started < 20
+    saved = checkpoint_of(run)
+    assert 0.6 <= saved["elapsed_s"] < 5
+    # The schedule ran to its end by the minutes alone.
+    rows = list(csv.DictReader((run / "metrics" / "metrics.csv").open(newline="")))
+    assert float(rows[-1]["lr"]) < 0.2 * max(float(row["lr"]) for row in rows)
+    # Nothing of its minutes is left, so resuming does at most one step more.
+    go_on(load_recipe(run / "recipe.yaml"), digits, run, resume=True)
+    assert checkpoint_of(run)["global_step"] <= saved["global_step"] + 1
+
+
+def test_streamed_shards_have_no_length_and_train_as_well(digits: Path, tmp_path: Path) -> None:
+    """The rate falls by the epochs; it would start at its end if -1 steps were taken for the length of the run."""
+    run = make_run(
+        ENCODER, digits, tmp_path, "data.cache=false", "training.epochs=4", "data.workers=0", "optimizer.warmup_steps=0"
+    )
+    assert checkpoint_of(run)["global_step"] == 20
+    recipe = load_recipe(run / "recipe.yaml")
+    lr = checkpoint_of(run)["optimizer_states"][0]["param_groups"][0]["lr"]
+    assert lr == pytest.approx(learning_rate(recipe.optimizer, 19, 3 / 4))
+
+
+class StopAfter(L.Callback):
+    """Stands for the user's Ctrl-C."""
+
+
+def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = RunKeeper.on_train_batch_end
+
+    def stop(self, trainer, module, outputs, batch, batch_idx):  # type: ignore[no-untyped-def]
+        end(self, trainer, module, outputs, batch, batch_idx)
+        if trainer.global_step == steps:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunKeeper, "on_train_batch_end", stop)
+
+
+def test_an_interrupt_leaves_a_run_that_loads_and_goes_on(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        interrupt_after(7, patch)
+        with pytest.raises(KeyboardInterrupt):
+            make_run(ENCODER, digits, tmp_path)
+    signal.signal(signal.SIGINT, handler)  # Lightning ignores further ones while it shuts down
+    run = tmp_path / "run"
+    assert checkpoint_of(run)["global_step"] == 7
+    load_run(run)
+    go_on(make_recipe(ENCODER, tmp_path), digits, run, resume=True)
+    assert checkpoint_of(run)["global_step"] == 10
+
+
+def test_ctrl_c_on_the_command_line(digits: Path, tmp_path: Path) -> None:
+    make_recipe(ENCODER, tmp_path)
+    command = [sys.executable, "-c", "from kineme.pipeline.cli import main; main()", "train", str(tmp_path / "tiny.yaml")]
+    command += ["--data", str(digits / "shards"), "--out", str(tmp_path / "run"), "--accelerator", "cpu"]
+    command += ["--set", "training.epochs=100000", "--set", "training.picture_every_epochs=100000"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        # The first line is printed at the end of the first epoch.
+        assert process.stdout.readline().startswith("epoch 0")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    (line,) = [line for line in errors.splitlines() if line.startswith("kineme: ")]
+    assert "interrupted" in line
+    load_run(tmp_path / "run")
+    assert checkpoint_of(tmp_path / "run")["global_step"] >= 5
+
+
+def test_an_existing_run_is_refused(encoder_run: Path, digits: Path) -> None:
+    with pytest.raises(RunError, match="holds a run already; go on with --resume"):
+        go_on(load_recipe(encoder_run / "recipe.yaml"), digits, encoder_run)
+
+
+def test_nothing_to_resume(digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="nothing to resume"):
+        go_on(make_recipe(ENCODER, tmp_path), digits, tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", [ENCODER.replace("f_dim: 5", "f_dim: 6"), PREDICTOR])
+def test_resuming_with_another_model_is_refused(text: str, encoder_run: Path, digits: Path, tmp_path: Path) -> None:
+    before = (encoder_run / "recipe.yaml").read_text()
+    with pytest.raises(RunError, match="was trained as another sequential-vae model"):
+        go_on(make_recipe(text, tmp_path), digits, encoder_run, resume=True)
+    assert (encoder_run / "recipe.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        (["data.batch_size=21"], RunError, "fewer clips than data.batch_size 21"),
+        (["data.clip_frames=9"], DataError, "has 8 frames"),
+        (["data.split=validation"], DataError, "no clips of split 'validation'"),
+        (["data.augment={flip: {}}"], DataError, "horizontal_flip"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_and_leaves_no_folder(
+    settings: list[str], error: type[Exception], message: str, digits: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=message) as refusal:
+        make_run(ENCODER, digits, tmp_path, *settings)
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("accelerator", ["abacus", pytest.param("gpu", marks=pytest.mark.skipif(
+    torch.accelerator.is_available(), reason="there is one"))])  # fmt: skip
+def test_an_accelerator_that_is_not_there(accelerator: str, digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=f"--accelerator {accelerator}"):
+        train(make_recipe(ENCODER, tmp_path), digits / "shards", tmp_path / "run", accelerator=accelerator)
+
+
+def test_a_clip_must_be_longer_than_its_context(digits: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="must be longer than objective.context"):
+        make_run(PREDICTOR, digits, tmp_path, "objective.context=6")
+
+
+def test_learning_rate_at_its_corners() -> None:
+    o = OptimizerSection(lr=0.4, warmup_steps=10, final_lr_fraction=0.1)
+    assert learning_rate(o, 0, 0.0) == pytest.approx(0.04)
+    assert learning_rate(o, 9, 0.0) == learning_rate(o, 500, 0.0) == pytest.approx(0.4)
+    assert learning_rate(o, 500, 0.5) == pytest.approx(0.4 * 0.55)
+    assert learning_rate(o, 500, 1.0) == pytest.approx(0.04)
+    assert learning_rate(OptimizerSection(lr=0.4, warmup_steps=0), 0, 0.0) == pytest.approx(0.4)

@@ -1,0 +1,57 @@
+"""Real data and real runs, as small as they can be: made by the program's own source, ingest and training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kineme.pipeline.recipe import Recipe, load_recipe
+from kineme.pipeline.training import train
+from kineme.shards.ingest import IngestSettings, ingest
+from kineme.shards.sampling import Sampling
+from kineme.shards.sources.base import FetchOptions
+from kineme.shards.sources.registry import find_source
+
+FRAMES = 8
+TEST_CLIPS = 20
+
+_COMMON = """
+data: {clip_frames: 6, batch_size: 4, workers: 0}
+optimizer: {warmup_steps: 2}
+training: {epochs: 2, seed: 3, precision: 32-true, picture_every_epochs: 1}
+"""
+
+ENCODER = f"""
+kind: sequential-vae
+model: {{frame_size: 32, width: 2, f_dim: 5, z_dim: 3, hidden_dim: 8}}
+encode_frames: 8
+questions:
+  - {{by: motion, label: wall_hit, leave_out: speeds}}
+  - {{by: motion, label: speeds}}
+  - {{by: appearance, label: speeds, leave_out: wall_hit}}
+{_COMMON}"""
+
+PREDICTOR = f"""
+kind: frame-predictor
+model: {{frame_size: 32, width: 2, feature_dim: 6, hidden_dim: 8, latent_dim: 3}}
+objective: {{context: 2}}
+{_COMMON}"""
+
+
+def make_digits(root: Path) -> Path:
+    source = find_source("moving-digits")
+    source.fetch(root / "videos", FetchOptions(clips=2 * TEST_CLIPS, frames=FRAMES, train_fraction=0.5))
+    settings = IngestSettings(sampling=Sampling(clip_frames=FRAMES))
+    ingest(source, root / "videos", root / "shards", settings, workers=1)
+    return root
+
+
+def make_recipe(text: str, folder: Path, *settings: str) -> Recipe:
+    """The recipe of a YAML text, with ``--set`` settings."""
+    path = folder / "tiny.yaml"
+    path.write_text(text)
+    return load_recipe(path, list(settings))
+
+
+def make_run(text: str, digits: Path, folder: Path, *settings: str) -> Path:
+    train(make_recipe(text, folder, *settings), digits / "shards", folder / "run", accelerator="cpu")
+    return folder / "run"
