@@ -91,9 +91,9 @@ def load_run(folder: Path, device: torch.device | None = None) -> Run:
         raise RunError(f"{folder}: {WEIGHTS} is missing; let kineme train finish its first epoch, or copy it here")
     try:
         saved = torch.load(folder / WEIGHTS, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        trained, weights = _trained_model(saved["recipe"]), saved["weights"]
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise RunError(f"{folder / WEIGHTS}: not readable as weights ({type(error).__name__}); copy it again") from None
-    trained = _trained_model(saved["recipe"])
     wanted = {"kind": recipe.kind, **recipe.model.model_dump()}
     if trained != wanted:
         differing = sorted(key for key in trained.keys() | wanted.keys() if trained.get(key) != wanted.get(key))
@@ -104,7 +104,7 @@ def load_run(folder: Path, device: torch.device | None = None) -> Run:
             f"{folder}: the weights come from another recipe ({what}): put their own recipe.yaml beside them"
         )
     task = make_task(recipe)
-    task.model.load_state_dict(saved["weights"])
+    task.model.load_state_dict(weights)
     task.model.to(device).eval()
     return Run(folder, recipe, task, device)
 

@@ -92,7 +92,13 @@ def answer_query(index: Index, clip: str, *, by: Space, k: int, where: str | Non
     from kineme.pipeline.encoding import load_encoder, read_query_clip
 
     encoder = load_encoder(index.encoder_folder)
-    frames = read_query_clip(path, encoder, fps=_common_rate(index, encoder.frame_step))
+    fps, stored_size = _common(index, "fps"), _common(index, "height")
+    frames = read_query_clip(
+        path,
+        encoder,
+        fps=None if fps is None else fps / encoder.frame_step,
+        stored_size=None if stored_size is None else int(stored_size),
+    )
     motion, appearance = encoder.encode(frames[None])
     vector = motion[0] if by == "motion" else appearance[0]
     return Answer(path.name, frames, {}, by, search(index, vector, by=by, k=k, where=where))
@@ -109,10 +115,10 @@ def draw_answer(index: Index, answer: Answer) -> Image.Image:
     return contact_sheet(answer.frames, query, hits)
 
 
-def _common_rate(index: Index, frame_step: int) -> float | None:
-    """Frames per second at which the clips of an index were encoded; None where they differ in it."""
-    rates = set(index.metadata.column("fps").to_pylist())
-    return float(rates.pop()) / frame_step if len(rates) == 1 else None
+def _common(index: Index, column: str) -> float | None:
+    """The value that all clips of an index have in a numeric column of the metadata; None where they differ."""
+    values = set(index.metadata.column(column).to_pylist())
+    return float(values.pop()) if len(values) == 1 else None
 
 
 def _label_line(labels: dict[str, Label]) -> str:

@@ -9,10 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
 from PIL import Image
@@ -63,8 +61,10 @@ def test_the_run_folder_is_complete(which: str, parts: set[str], request: pytest
     assert all(torch.equal(weights[name], saved["state_dict"][f"model.{name}"]) for name in weights)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(encoder_run: Path, digits: Path, tmp_path: Path) -> None:
-    """Where noise does not differ: the random numbers of a resumed run start anew, so what is drawn from them does."""
+def test_a_resumed_run_goes_on_to_where_an_uninterrupted_one_ends(
+    encoder_run: Path, digits: Path, tmp_path: Path
+) -> None:
+    """Its noise starts anew from the seed, so its weights come out a little different."""
     recipe = load_recipe(encoder_run / "recipe.yaml")
     half = make_run(ENCODER, digits, tmp_path, "training.epochs=1")
     assert (checkpoint_of(half)["global_step"], steps_of(half)) == (5, [4])
@@ -115,16 +115,15 @@ def test_resuming_a_finished_run_changes_nothing(digits: Path, tmp_path: Path) -
 
 
 def test_minutes_stop_a_run_that_has_epochs_left(digits: Path, tmp_path: Path) -> None:
-    started = time.monotonic()
-    run = make_run(ENCODER, digits, tmp_path, "training.epochs=100000", "training.minutes=0.01")
-    assert time.monotonic() - started < 20
-    saved = checkpoint_of(run)
-    assert 0.6 <= saved["elapsed_s"] < 5
-    # The schedule ran to its end by the minutes alone.
-    rows = list(csv.DictReader((run / "metrics" / "metrics.csv").open(newline="")))
-    assert float(rows[-1]["lr"]) < 0.2 * max(float(row["lr"]) for row in rows)
+    settings = ("training.epochs=100000", "training.picture_every_epochs=100000", "training.minutes=0.03")
+    run = make_run(ENCODER, digits, tmp_path, *settings, "optimizer.warmup_steps=0")
+    saved, recipe = checkpoint_of(run), load_recipe(run / "recipe.yaml")
+    assert saved["elapsed_s"] >= 1.8
+    assert 0 < saved["global_step"] < 500_000
+    # The schedule ran on by the minutes: of the epochs next to nothing was done.
+    assert saved["optimizer_states"][0]["param_groups"][0]["lr"] < 0.99 * recipe.optimizer.lr
     # Nothing of its minutes is left, so resuming does at most one step more.
-    go_on(load_recipe(run / "recipe.yaml"), digits, run, resume=True)
+    go_on(recipe, digits, run, resume=True)
     assert checkpoint_of(run)["global_step"] <= saved["global_step"] + 1
 
 
@@ -139,11 +138,8 @@ def test_streamed_shards_have_no_length_and_train_as_well(digits: Path, tmp_path
     assert lr == pytest.approx(learning_rate(recipe.optimizer, 19, 3 / 4))
 
 
-class StopAfter(L.Callback):
-    """Stands for the user's Ctrl-C."""
-
-
 def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise what a Ctrl-C raises, at the end of a step."""
     end = RunKeeper.on_train_batch_end
 
     def stop(self, trainer, module, outputs, batch, batch_idx):  # type: ignore[no-untyped-def]
@@ -172,7 +168,13 @@ def test_an_interrupt_leaves_a_run_that_loads_and_goes_on(
 
 def test_ctrl_c_on_the_command_line(digits: Path, tmp_path: Path) -> None:
     make_recipe(ENCODER, tmp_path)
-    command = [sys.executable, "-c", "from kineme.pipeline.cli import main; main()", "train", str(tmp_path / "tiny.yaml")]
+    command = [
+        sys.executable,
+        "-c",
+        "from kineme.pipeline.cli import main; main()",
+        "train",
+        str(tmp_path / "tiny.yaml"),
+    ]
     command += ["--data", str(digits / "shards"), "--out", str(tmp_path / "run"), "--accelerator", "cpu"]
     command += ["--set", "training.epochs=100000", "--set", "training.picture_every_epochs=100000"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -229,15 +231,14 @@ def test_what_does_not_fit_is_one_line_and_leaves_no_folder(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("accelerator", ["abacus", pytest.param("gpu", marks=pytest.mark.skipif(
-    torch.accelerator.is_available(), reason="there is one"))])  # fmt: skip
+@pytest.mark.parametrize("accelerator", ["abacus", *([] if torch.accelerator.is_available() else ["gpu"])])
 def test_an_accelerator_that_is_not_there(accelerator: str, digits: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=f"--accelerator {accelerator}"):
         train(make_recipe(ENCODER, tmp_path), digits / "shards", tmp_path / "run", accelerator=accelerator)
 
 
 def test_a_clip_must_be_longer_than_its_context(digits: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="must be longer than objective.context"):
+    with pytest.raises(RunError, match=r"must be longer than objective\.context"):
         make_run(PREDICTOR, digits, tmp_path, "objective.context=6")
 
 

@@ -1,0 +1,185 @@
+"""Vectors of clips, and the two protocols against references that are written out here."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import FRAMES, TEST_CLIPS
+
+from kineme.pipeline.encoding import SequentialVAEEncoder, encode_shards, load_encoder
+from kineme.pipeline.errors import RunError
+from kineme.pipeline.evaluation import evaluate_run
+from kineme.pipeline.protocols.prediction import psnr
+from kineme.shards.errors import DataError
+from kineme.shards.reader import load_clip_frames
+from kineme.shards.records import read_records
+from kineme.shards.sample import ClipRecord
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def encoder(encoder_run: Path) -> SequentialVAEEncoder:
+    return load_encoder(encoder_run, CPU)
+
+
+@pytest.fixture(scope="module")
+def clips(digits: Path) -> tuple[list[ClipRecord], np.ndarray]:
+    """The test clips: records, and frames (N, T, H, W, 3)."""
+    records = [record for record in read_records(digits / "shards") if record.split == "test"]
+    assert len(records) == TEST_CLIPS
+    return records, np.stack([load_clip_frames(digits / "shards", record.key) for record in records])
+
+
+def with_recipe(run: Path, folder: Path, old: str, new: str) -> Path:
+    copy = Path(shutil.copytree(run, folder / "copy"))
+    text = (copy / "recipe.yaml").read_text()
+    assert text.count(old) == 1
+    (copy / "recipe.yaml").write_text(text.replace(old, new))
+    return copy
+
+
+def test_vectors_have_the_sizes_the_encoder_names(encoder: SequentialVAEEncoder, clips) -> None:
+    motion, appearance = encoder.encode(clips[1][:3])
+    assert (encoder.motion_dim, encoder.appearance_dim) == (FRAMES * 3, 5)
+    assert motion.shape == (3, FRAMES * 3)
+    assert appearance.shape == (3, 5)
+    assert motion.dtype == appearance.dtype == np.float32
+
+
+def test_changes_are_the_differences_of_states(
+    encoder: SequentialVAEEncoder, encoder_run: Path, clips, tmp_path: Path
+) -> None:
+    changing = load_encoder(with_recipe(encoder_run, tmp_path, "motion_vector: states", "motion_vector: changes"), CPU)
+    states, appearance = encoder.encode(clips[1][:3])
+    changes, same = changing.encode(clips[1][:3])
+    assert changing.motion_dim == changes.shape[1] == (FRAMES - 1) * 3
+    np.testing.assert_allclose(changes, np.diff(states.reshape(3, FRAMES, 3), axis=1).reshape(3, -1), atol=1e-6)
+    np.testing.assert_array_equal(appearance, same)
+
+
+def test_shards_are_encoded_in_their_order_whatever_the_batch(
+    encoder: SequentialVAEEncoder, digits: Path, clips
+) -> None:
+    vectors, records = encode_shards(encoder, digits / "shards", split="test", batch_size=64)
+    few, _ = encode_shards(encoder, digits / "shards", split="test", batch_size=3)
+    assert records == clips[0]
+    assert vectors.keys == few.keys == [record.key for record in records]
+    one_by_one = [encoder.encode(frames[None]) for frames in clips[1]]
+    for space, place in (("motion", 0), ("appearance", 1)):
+        np.testing.assert_allclose(few.space(space), vectors.space(space), atol=1e-5)
+        np.testing.assert_allclose(np.concatenate([v[place] for v in one_by_one]), vectors.space(space), atol=1e-5)
+        assert np.ptp(vectors.space(space), axis=0).max() > 1e-3
+
+
+def test_every_split_is_encoded_where_none_is_named(encoder: SequentialVAEEncoder, digits: Path) -> None:
+    vectors, records = encode_shards(encoder, digits / "shards")
+    assert vectors.keys == [record.key for record in read_records(digits / "shards")]
+    assert {record.split for record in records} == {"train", "test"}
+
+
+def test_a_split_without_clips_is_one_line(encoder: SequentialVAEEncoder, digits: Path) -> None:
+    with pytest.raises(DataError, match="no clips of split 'validation'") as error:
+        encode_shards(encoder, digits / "shards", split="validation")
+    assert "\n" not in str(error.value)
+
+
+def test_a_predictor_encodes_nothing(predictor_run: Path) -> None:
+    with pytest.raises(RunError, match="a frame-predictor run encodes no clips"):
+        load_encoder(predictor_run, CPU)
+
+
+def slow_precision(vectors: np.ndarray, wanted: list, left_out: list) -> tuple[float, float]:
+    """Precision@10 and chance by cosine, one query after the other."""
+    values, chances = [], []
+    for query in range(len(vectors)):
+        candidates = [i for i in range(len(vectors)) if left_out[i] != left_out[query]]
+        good = [i for i in candidates if wanted[i] == wanted[query]]
+        if len(candidates) < 10 or not good:
+            continue
+
+        def likeness(i: int, query: int = query) -> float:
+            a, b = vectors[i].astype(float), vectors[query].astype(float)
+            return float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))
+
+        nearest = sorted(candidates, key=likeness, reverse=True)[:10]
+        values.append(len(set(nearest) & set(good)) / 10)
+        chances.append(len(good) / len(candidates))
+    return float(np.mean(values)), float(np.mean(chances))
+
+
+def test_retrieval_against_a_slow_reference(
+    encoder: SequentialVAEEncoder, encoder_run: Path, digits: Path, clips
+) -> None:
+    records, frames = clips
+    result = evaluate_run(encoder_run, digits / "shards")
+    metrics = result["metrics"]
+    assert isinstance(metrics, dict)
+    vectors = dict(zip(("motion", "appearance"), encoder.encode(frames), strict=True))
+    numbers = list(range(len(records)))
+    questions = [("motion", "wall_hit", "speeds"), ("motion", "speeds", None), ("appearance", "speeds", "wall_hit")]
+    for by, label, leave_out in questions:
+        wanted = [record.labels[label] for record in records]
+        left_out = numbers if leave_out is None else [record.labels[leave_out] for record in records]
+        value, chance = slow_precision(vectors[by], wanted, left_out)
+        assert metrics[f"{by}/{label}/precision_at_10"] == pytest.approx(value)
+        assert metrics[f"{by}/{label}/chance"] == pytest.approx(chance)
+        pixels, _ = slow_precision(frames.reshape(len(frames), -1) / 255, wanted, left_out)
+        assert metrics[f"{by}/{label}/raw_pixels"] == pytest.approx(pixels)
+    assert len(metrics) == 1 + 3 * len(questions)
+    assert result["protocol"] == "retrieval"
+    assert result["data"] == {"shards": "shards", "dataset": "moving-digits", "clips": TEST_CLIPS}
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_a_label_that_the_shards_lack(encoder_run: Path, digits: Path, tmp_path: Path) -> None:
+    run = with_recipe(encoder_run, tmp_path, "label: wall_hit", "label: colour")
+    with pytest.raises(RunError, match=r"the label colour, but .* has digits, directions, speeds, wall_hit") as error:
+        evaluate_run(run, digits / "shards")
+    assert "\n" not in str(error.value)
+
+
+def test_protocols_that_do_not_fit(encoder_run: Path, predictor_run: Path, digits: Path) -> None:
+    with pytest.raises(RunError, match="there is none of that name; use one of retrieval, prediction"):
+        evaluate_run(encoder_run, digits / "shards", "taste")
+    with pytest.raises(RunError, match=r"measures frame-predictor runs, .* is sequential-vae; use retrieval"):
+        evaluate_run(encoder_run, digits / "shards", "prediction")
+    with pytest.raises(RunError, match=r"measures sequential-vae runs, .* is frame-predictor; use prediction"):
+        evaluate_run(predictor_run, digits / "shards", "retrieval")
+
+
+def slow_psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = float(np.mean((a - b) ** 2))
+    return 100.0 if error == 0 else min(100.0, 10 * math.log10(1 / error))
+
+
+def test_copying_the_last_frame_against_a_slow_reference(predictor_run: Path, digits: Path, clips) -> None:
+    metrics = evaluate_run(predictor_run, digits / "shards")["metrics"]
+    assert isinstance(metrics, dict)
+    # Half the size: the mean of each 2x2 pixels. Two frames of six are given.
+    n, t, h, w, c = clips[1].shape
+    frames = (clips[1].reshape(n, t, h // 2, 2, w // 2, 2, c).mean(axis=(3, 5)) / 255)[:, :6]
+    by_frame = [np.mean([slow_psnr(clip[1], clip[2 + step]) for clip in frames]) for step in range(4)]
+    for step, value in enumerate(by_frame):
+        assert metrics[f"psnr_copy_last/frame_{step + 1}"] == pytest.approx(value, abs=1e-3)
+    assert metrics["psnr_copy_last"] == pytest.approx(np.mean(by_frame), abs=1e-3)
+    drawn = [metrics[f"psnr/frame_{step + 1}"] for step in range(4)]
+    assert metrics["psnr"] == pytest.approx(np.mean(drawn))
+    assert "psnr/frame_5" not in metrics
+    assert metrics["clips"] == TEST_CLIPS
+    assert metrics == evaluate_run(predictor_run, digits / "shards")["metrics"]
+
+
+def test_psnr_of_each_frame() -> None:
+    truth = torch.rand(2, 3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(psnr(truth, truth), torch.full((2, 3), 100.0))
+    off = truth.clone()
+    off[1, 2] += 0.1
+    assert psnr(off, truth)[1, 2].item() == pytest.approx(20, abs=1e-3)
+    assert (psnr(off, truth) == 100).sum() == 5

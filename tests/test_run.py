@@ -1,0 +1,69 @@
+"""Run folders read back: what is missing, damaged or of another recipe is named in one line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from kineme.pipeline.errors import RunError
+from kineme.pipeline.run import load_run
+
+
+@pytest.fixture
+def copy(encoder_run: Path, tmp_path: Path) -> Path:
+    """A run that a test may spoil."""
+    return Path(shutil.copytree(encoder_run, tmp_path / "copy"))
+
+
+def refusal(run: Path) -> str:
+    with pytest.raises(RunError) as error:
+        load_run(run, torch.device("cpu"))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_copied_run_is_whole(copy: Path, encoder_run: Path) -> None:
+    here, there = load_run(copy), load_run(encoder_run)
+    assert here.recipe == there.recipe
+    moved = here.task.model.state_dict()
+    assert all(torch.equal(value, moved[name]) for name, value in there.task.model.state_dict().items())
+
+
+def test_weights_of_another_recipe_name_what_differs(copy: Path) -> None:
+    recipe = copy / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("f_dim: 5", "f_dim: 6").replace("width: 2", "width: 3"))
+    line = refusal(copy)
+    assert "f_dim 5 in the weights, 6 in the recipe; width 2 in the weights, 3 in the recipe" in line
+    assert "hidden_dim" not in line
+
+
+def test_weights_of_another_kind(copy: Path, predictor_run: Path) -> None:
+    shutil.copy(predictor_run / "checkpoints" / "weights.pt", copy / "checkpoints" / "weights.pt")
+    assert "kind frame-predictor in the weights, sequential-vae in the recipe" in refusal(copy)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "text", "empty", "a checkpoint", "a list"])
+def test_damaged_weights(damage: str, copy: Path) -> None:
+    weights = copy / "checkpoints" / "weights.pt"
+    whole = weights.read_bytes()
+    if damage == "cut short":
+        weights.write_bytes(whole[: len(whole) // 2])
+    elif damage == "text":
+        weights.write_text("these are no weights\n")
+    elif damage == "empty":
+        weights.write_bytes(b"")
+    elif damage == "a checkpoint":
+        shutil.copy(copy / "checkpoints" / "last.ckpt", weights)
+    else:
+        torch.save([1, 2], weights)
+    assert f"{weights}: not readable as weights" in refusal(copy)
+
+
+def test_missing_parts(copy: Path) -> None:
+    (copy / "checkpoints" / "weights.pt").unlink()
+    assert "checkpoints/weights.pt is missing" in refusal(copy)
+    (copy / "recipe.yaml").unlink()
+    assert "no run here, recipe.yaml is missing" in refusal(copy)
