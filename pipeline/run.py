@@ -27,6 +27,18 @@ RECIPE = "recipe.yaml"
 WEIGHTS = "checkpoints/weights.pt"
 CHECKPOINT = "checkpoints/last.ckpt"
 
+# What torch.load and our reading of its result raise on bytes that are no weights of ours.
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -92,7 +104,7 @@ def load_run(folder: Path, device: torch.device | None = None) -> Run:
     try:
         saved = torch.load(folder / WEIGHTS, map_location=device, weights_only=True)
         trained, weights = _trained_model(saved["recipe"]), saved["weights"]
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except _DAMAGE as error:
         raise RunError(f"{folder / WEIGHTS}: not readable as weights ({type(error).__name__}); copy it again") from None
     wanted = {"kind": recipe.kind, **recipe.model.model_dump()}
     if trained != wanted:

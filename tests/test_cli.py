@@ -128,9 +128,9 @@ def test_an_interrupt_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch, capsy
         (["tran"], "tran"),
         (["train"], "RECIPE"),
         (["inspect", "x", "--colour"], "--colour"),
-        (["query", "x", "y", "-k", "many"], "many"),
+        (["query", "x", "y", "-k", "many"], "-k"),
         (["query", "x", "y", "--by", "sound"], "sound"),
-        (["predict", "x", "y", "--context", "0", "--horizon", "1", "--out", "z.png"], "0"),
+        (["predict", "x", "y", "--context", "0", "--horizon", "1", "--out", "z.png"], "--context"),
     ],
 )
 def test_wrong_usage_is_two_and_short(
