@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from PIL import Image
@@ -177,7 +178,15 @@ def _write_metrics(out: Path, figures: list[Figure], seconds: dict[str, float]) 
             stem = figure.name if figure.name == "prediction/psnr" else figure.name.removesuffix("/precision_at_10")
             metrics[f"{stem}{separator}{baseline}"] = value
     goals = {figure.name: {"goal": figure.goal, "met": figure.met} for figure in figures if figure.goal is not None}
-    content = {"protocol": "demo", "metrics": metrics, "goals": goals, "seconds": seconds, **environment()}
+    date = datetime.now(UTC).date().isoformat()
+    content = {
+        "protocol": "demo",
+        "metrics": metrics,
+        "goals": goals,
+        "seconds": seconds,
+        "date": date,
+        **environment(),
+    }
     write_atomically(out / METRICS, (json.dumps(content, indent=2) + "\n").encode())
 
 
