@@ -47,3 +47,14 @@ def predictor_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     from tiny_runs import PREDICTOR, make_run
 
     return make_run(PREDICTOR, digits, tmp_path_factory.mktemp("predictor run"))
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six good videos of 8 to 28 frames and one that is too short."""
+    from video_files import write_video
+
+    root = tmp_path_factory.mktemp("videos")
+    for number, frames in enumerate((8, 20, 28, 3, 16, 9, 8)):
+        write_video(root / f"v{number}.mp4", frames, seed=number)
+    return root

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -17,21 +16,11 @@ from kineme.models.frame_predictor import (
     PredictorOutput,
     predictor_loss,
 )
-from kineme.models.layers import VGGDecoder, VGGEncoder
 
 SMALL = FramePredictorConfig(frame_size=32, width=4, feature_dim=12, hidden_dim=16, latent_dim=3, condition_embedding=5)
 CONDITIONED = FramePredictorConfig(
     frame_size=32, width=4, feature_dim=12, hidden_dim=16, latent_dim=3, condition_dim=2, condition_embedding=5
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These networks are so small that a second thread only waits, for ever when other tests hold its core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make(config: FramePredictorConfig = SMALL, seed: int = 0) -> FramePredictor:
@@ -63,36 +52,7 @@ def moving_square(time: int = 5, size: int = 32, side: int = 8) -> Tensor:
     return frames
 
 
-# Layers
-
-
-@pytest.mark.parametrize(("frame_size", "width"), [(32, 4), (64, 3), (64, 8), (128, 4)])
-def test_encoder_and_decoder_shapes(frame_size: int, width: int) -> None:
-    encoder, decoder = VGGEncoder(frame_size, width, 10), VGGDecoder(frame_size, width, 10)
-    features, skips = encoder(torch.rand(2, 3, frame_size, frame_size))
-    assert features.shape == (2, 10)
-    assert features.abs().max() <= 1
-    expected = [(2, width * multiple, frame_size >> i, frame_size >> i) for i, multiple in enumerate((1, 2, 4, 8, 8))]
-    assert [tuple(skip.shape) for skip in skips] == expected
-    frame = decoder(features, skips)
-    assert frame.shape == (2, 3, frame_size, frame_size)
-    assert 0 <= frame.min() < frame.max() <= 1
-
-
-def test_encoder_at_width_64_is_vgg16() -> None:
-    encoder = VGGEncoder(64, 64, 128)
-    convolutions = [
-        (layer.in_channels, layer.out_channels) for layer in encoder.stages.modules() if isinstance(layer, nn.Conv2d)
-    ]
-    # torchvision.models.vgg.cfgs["D"]
-    assert [out for _, out in convolutions] == [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6
-    assert [before for before, _ in convolutions] == [3] + [out for _, out in convolutions[:-1]]
-
-
-@pytest.mark.parametrize(("frame_size", "mend"), [(48, 64), (8, 32), (100, 96), (0, 32)])
-def test_frame_size_must_survive_five_poolings(frame_size: int, mend: int) -> None:
-    with pytest.raises(ValueError, match=f"frame_size is {frame_size}.*multiple of 32: use {mend}"):
-        FramePredictor(FramePredictorConfig(frame_size=frame_size, width=4))
+# What is drawn from what
 
 
 def test_a_frame_is_encoded_the_same_in_any_company() -> None:
@@ -101,9 +61,6 @@ def test_a_frame_is_encoded_the_same_in_any_company() -> None:
     together, _ = model.train().encoder(frames.flatten(0, 1))
     torch.testing.assert_close(together[:1], alone)
     torch.testing.assert_close(model.eval().encoder(frames[0, :1])[0], alone)
-
-
-# What is drawn from what
 
 
 @pytest.mark.parametrize("batch", [1, 3])
