@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from kineme.shards.manifest import write_atomically
 from kineme.shards.sample import Frames
 from kineme.shards.sampling import Sampling
 from kineme.shards.sources.base import ImageFolder, SourceItem, VideoFile
+from kineme.shards.sources.folder import numbered_images
 
 READ_DEADLINE_S = 60.0
 SHOWN_SIZE = 256
@@ -52,7 +53,7 @@ def read_clip(path: Path, *, clip_frames: int, frame_size: int, fps: float | Non
     """
     if not path.exists():
         raise DataError(f"{path}: there is no such video; give a video file or a folder of numbered images")
-    opener = ImageFolder(tuple(sorted(path.iterdir(), key=_number))) if path.is_dir() else VideoFile(path)
+    opener = ImageFolder(numbered_images(path.iterdir())) if path.is_dir() else VideoFile(path)
     task = Task(SourceItem(path.name, opener), Sampling(clip_frames, fps=fps), frame_size)
     with tempfile.TemporaryDirectory() as scratch, DecodePool(1, READ_DEADLINE_S, Path(scratch)) as pool:
         (video,) = pool.decode([task])
@@ -89,11 +90,11 @@ def _write_mp4(frames: Frames, fps: float, path: Path) -> None:
 
 def _write_gif(frames: Frames, fps: float, path: Path) -> None:
     first, *rest = (Image.fromarray(frame) for frame in _enlarged(frames))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    gif = io.BytesIO()
     # GIF counts in hundredths of a second and players slow down below two of them.
     duration_ms = max(20, round(1000 / fps))
-    first.save(temporary, format="GIF", save_all=True, append_images=rest, duration=duration_ms, loop=0)
-    temporary.replace(path)
+    first.save(gif, format="GIF", save_all=True, append_images=rest, duration=duration_ms, loop=0)
+    write_atomically(path, gif.getvalue())
 
 
 def _write_png(frames: Frames, fps: float, path: Path) -> None:
@@ -110,8 +111,3 @@ _WRITERS: dict[str, Callable[[Frames, float, Path], None]] = {
 def _enlarged(frames: Frames) -> Frames:
     factor = -(-SHOWN_SIZE // max(frames.shape[1:3]))
     return np.ascontiguousarray(frames.repeat(factor, axis=1).repeat(factor, axis=2))
-
-
-def _number(path: Path) -> tuple[int, str]:
-    digits = "".join(c for c in path.stem if c.isdigit())
-    return int(digits or 0), path.name

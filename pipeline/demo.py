@@ -56,7 +56,6 @@ class DemoSize:
 class _Stages:
     """Announces each step and keeps what it took."""
 
-    out: Path
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self, name: str, command: str, work: Callable[[], object]) -> None:
@@ -94,7 +93,7 @@ def run_demo(out: Path, size: DemoSize | None = None) -> list[Figure]:
     def measure(name: str, run: Path) -> None:
         results[name] = evaluate_run(run, shards)
 
-    stages = _Stages(out)
+    stages = _Stages()
     stages.run(
         "make videos",
         f"kineme fetch moving-digits --to {videos} --clips {size.clips} --frames {frames} "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def _walk(root: Path) -> Iterator[SourceItem]:
         except OSError as error:
             yield SourceItem(_name(folder, root), Missing(error.strerror or "cannot be opened"))
             continue
-        images: list[Path] = []
+        others: list[Path] = []
         for entry in entries:
             path = Path(entry.path)
             suffix = path.suffix.lower()
@@ -107,12 +107,12 @@ def _walk(root: Path) -> Iterator[SourceItem]:
                 (links if entry.is_symlink() else waiting).append(path)
             elif suffix in VIDEO_SUFFIXES:
                 yield _with_sidecars(SourceItem(_name(path, root), VideoFile(path.absolute())), path.with_suffix(""))
-            elif suffix in IMAGE_SUFFIXES and re.search(r"\d", path.stem):
-                images.append(path.absolute())
+            else:
+                others.append(path.absolute())
+        images = numbered_images(others)
         if len(images) > 1:
-            images.sort(key=_natural)
             # The root itself has no name of its own below the root.
-            yield _with_sidecars(SourceItem(_name(folder, root), ImageFolder(tuple(images))), folder)
+            yield _with_sidecars(SourceItem(_name(folder, root), ImageFolder(images)), folder)
 
 
 def _is_above(link: Path, root: Path) -> bool:
@@ -137,6 +137,12 @@ def _name(path: Path, root: Path) -> str:
     """Relative to the root, as text that any file can hold: bytes that are no UTF-8 become backslash escapes."""
     relative = path.relative_to(root).as_posix() if path != root else root.resolve().name
     return os.fsencode(relative).decode("utf-8", "backslashreplace")
+
+
+def numbered_images(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Those of some files that are images with a number in their name, by that number."""
+    images = (path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and re.search(r"\d", path.stem))
+    return tuple(sorted(images, key=_natural))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
