@@ -14,7 +14,7 @@ from PIL import Image
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.pictures import film_strips, save_picture
 from kineme.shards.codec import decode_clip, encode_clip
-from kineme.shards.decode_pool import DecodePool
+from kineme.shards.decode_pool import DecodePool, Limits
 from kineme.shards.decode_video import Task, Unusable
 from kineme.shards.errors import DataError
 from kineme.shards.manifest import write_atomically
@@ -23,7 +23,7 @@ from kineme.shards.sampling import Sampling
 from kineme.shards.sources.base import ImageFolder, SourceItem, VideoFile
 from kineme.shards.sources.folder import numbered_images
 
-READ_DEADLINE_S = 60.0
+_LIMITS = Limits(silence_s=60.0)
 SHOWN_SIZE = 256
 """Written videos are enlarged to at least this, so that a player shows more than a stamp."""
 
@@ -55,7 +55,7 @@ def read_clip(path: Path, *, clip_frames: int, frame_size: int, fps: float | Non
         raise DataError(f"{path}: there is no such video; give a video file or a folder of numbered images")
     opener = ImageFolder(numbered_images(path.iterdir())) if path.is_dir() else VideoFile(path)
     task = Task(SourceItem(path.name, opener), Sampling(clip_frames, fps=fps), frame_size)
-    with tempfile.TemporaryDirectory() as scratch, DecodePool(1, READ_DEADLINE_S, Path(scratch)) as pool:
+    with tempfile.TemporaryDirectory() as scratch, DecodePool(1, _LIMITS, Path(scratch)) as pool:
         (video,) = pool.decode([task])
         clips = list(video.clips())
     if isinstance(video.end, Unusable):

@@ -27,6 +27,7 @@ from kineme.pipeline.searching import answer_query, draw_answer, index_run
 from kineme.pipeline.training import train
 from kineme.retrieval.index import open_index
 from kineme.shards.decode_pool import default_workers
+from kineme.shards.engine_local import LocalEngine
 from kineme.shards.ingest import IngestSettings, ingest
 from kineme.shards.manifest import write_atomically
 from kineme.shards.reader import load_clip_frames
@@ -103,7 +104,7 @@ def run_demo(out: Path, size: DemoSize | None = None) -> list[Figure]:
     stages.run(
         "ingest",
         f"kineme ingest {videos} --dataset moving-digits --clip-frames {frames} --out {shards}",
-        lambda: ingest(source, videos, shards, settings, workers=default_workers()),
+        lambda: ingest(source, videos, shards, settings, LocalEngine(default_workers())),
     )
     stages.run(
         "train the encoder",

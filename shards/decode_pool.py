@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
@@ -23,14 +23,37 @@ from types import TracebackType
 from typing import Any, Self
 
 from kineme.shards.decode_video import Clip, Done, Message, Restart, Task, Unusable
+from kineme.shards.errors import DataError
 
 _LOOK_AHEAD = 4  # videos in hand per worker: bounds the memory when one video takes long
+_LEAST_MEMORY = 1 << 29  # the libraries alone take a third of it
 _SPOOL_BYTES = 8 << 20  # clips of a video beyond this wait on disk
 
 
 def default_workers() -> int:
     """The processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a video may take before it is given up.
+
+    Attributes:
+        silence_s: seconds without a decoded frame, above 0.
+        memory_bytes: private memory of its decoder process.
+    """
+
+    silence_s: float = 120.0
+    memory_bytes: int = 4 << 30
+
+    def __post_init__(self) -> None:
+        if not self.silence_s > 0:
+            raise DataError(f"--deadline {self.silence_s:g}: more than 0 seconds are needed")
+        if self.memory_bytes < _LEAST_MEMORY:
+            raise DataError(
+                f"--memory-gb {self.memory_bytes / (1 << 30):g}: at least {_LEAST_MEMORY / (1 << 30):g} is needed"
+            )
 
 
 @dataclass
@@ -69,12 +92,12 @@ class DecodePool:
 
     Args:
         workers: number of processes, >= 1.
-        silence_s: a worker that decodes no frame for so many seconds is killed, and its video reported as unusable.
+        limits: a worker that goes beyond them is killed or its allocation refused, and its video reported as unusable.
         scratch: folder for clips that wait on disk.
     """
 
-    def __init__(self, workers: int, silence_s: float, scratch: Path) -> None:
-        self._silence_s = silence_s
+    def __init__(self, workers: int, limits: Limits, scratch: Path) -> None:
+        self._limits = limits
         self._scratch = scratch
         self._workers: list[_Worker] = []
         self._finished: dict[int, DecodedVideo] = {}
@@ -92,24 +115,34 @@ class DecodePool:
         for video in self._finished.values():
             video.drop()
 
-    def decode(self, tasks: Sequence[Task]) -> Iterator[DecodedVideo]:
-        """One result a task, in the order of the tasks."""
-        given = 0
-        for wanted in range(len(tasks)):
-            while wanted not in self._finished:
-                for worker in self._workers:
-                    if worker.number is None and given < min(len(tasks), wanted + _LOOK_AHEAD * self._count):
-                        self._give(worker, given, tasks[given])
-                        given += 1
+    def decode(self, tasks: Iterable[Task]) -> Iterator[DecodedVideo]:
+        """One result a task, in the order of the tasks, which are taken a few ahead."""
+        waiting = iter(tasks)
+        given = wanted = 0
+        while True:
+            for worker in self._workers:
+                if worker.number is None and given < wanted + _LOOK_AHEAD * self._count:
+                    if (task := next(waiting, None)) is None:
+                        break
+                    self._give(worker, given, task)
+                    given += 1
+            if wanted == given:
+                return
+            if wanted in self._finished:
+                yield self._finished.pop(wanted)
+                wanted += 1
+            else:
                 self._listen()
-            yield self._finished.pop(wanted)
 
     def _start(self) -> _Worker:
         ours, theirs = Pipe()
         with theirs:
             descriptor = theirs.fileno()
             process = subprocess.Popen(
-                [sys.executable, "-m", "kineme.shards.decode_worker", str(descriptor)],
+                [
+                    *(sys.executable, "-m", "kineme.shards.decode_worker"),
+                    *(str(descriptor), str(self._limits.memory_bytes)),
+                ],
                 pass_fds=[descriptor],
                 stdin=subprocess.DEVNULL,
             )
@@ -131,7 +164,7 @@ class DecodePool:
     def _listen(self) -> None:
         """Take what the workers said, then look for those that fell silent."""
         busy = {worker.connection: worker for worker in self._workers if worker.number is not None}
-        for ready in wait(list(busy), timeout=min(1.0, self._silence_s / 4)):
+        for ready in wait(list(busy), timeout=min(1.0, self._limits.silence_s / 4)):
             worker = busy[ready]  # type: ignore[index]
             try:
                 self._hear(worker, worker.connection.recv())
@@ -139,9 +172,9 @@ class DecodePool:
                 self._replace(worker, None)
         now = time.monotonic()
         for worker in busy.values():
-            silent = worker.started and now - worker.heard > self._silence_s
+            silent = worker.started and now - worker.heard > self._limits.silence_s
             if worker.number is not None and silent and not worker.connection.poll():
-                self._replace(worker, f"no frame was decoded for {self._silence_s:g} s; see --deadline")
+                self._replace(worker, f"no frame was decoded for {self._limits.silence_s:g} s; see --deadline")
 
     def _hear(self, worker: _Worker, message: Message) -> None:
         worker.started, worker.heard = True, time.monotonic()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from kineme.shards.geometry import square_frame, square_points
 from kineme.shards.media import Footage, UnreadableError
 from kineme.shards.sample import Frames
 from kineme.shards.sampling import SampledFrame, Sampling, TimedFrame, cut_clips
-from kineme.shards.sources.base import SourceItem
+from kineme.shards.sources.base import SourceItem, Tracks
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,7 @@ def decode_video(task: Task, beat: Callable[[], None] = lambda: None) -> Iterato
     """
     try:
         sha256 = task.item.opener.sha256()
-        keypoints = _sidecar(task.item.keypoints, 3)
-        actions = _sidecar(task.item.actions, 2)
+        tracks = task.item.opener.tracks()
     except OSError as error:
         yield Unusable(error.strerror or str(error))
         return
@@ -91,7 +89,7 @@ def decode_video(task: Task, beat: Callable[[], None] = lambda: None) -> Iterato
         yield Restart()
         try:
             footage = reader()
-            yield from _clips(task, footage, keypoints, actions, beat)
+            yield from _clips(task, footage, tracks, beat)
         except UnreadableError as error:
             reason = str(error)
         except DataError as error:
@@ -100,27 +98,21 @@ def decode_video(task: Task, beat: Callable[[], None] = lambda: None) -> Iterato
         except OSError as error:
             reason = error.strerror or str(error)
         except MemoryError:
-            reason = "its frames do not fit into memory"
+            reason = "its frames do not fit into memory; see --memory-gb"
         else:
             yield Done(sha256, footage.fps, task.sampling.rate(footage.fps))
             return
     yield Unusable(reason)
 
 
-def _clips(
-    task: Task,
-    footage: Footage,
-    keypoints: NDArray[np.float32] | None,
-    actions: NDArray[np.float32] | None,
-    beat: Callable[[], None],
-) -> Iterator[Clip]:
+def _clips(task: Task, footage: Footage, tracks: Tracks, beat: Callable[[], None]) -> Iterator[Clip]:
     count, height, width = 0, 0, 0
 
     def watched() -> Iterator[TimedFrame]:
         nonlocal count, height, width
         for frame in footage.frames:
             count, (height, width) = count + 1, frame.image.shape[:2]
-            _check_rows(task.item, keypoints, actions, count, ended=False)
+            _check_rows(tracks, count, ended=False)
             beat()
             yield frame
 
@@ -129,20 +121,15 @@ def _clips(
 
     fps = task.sampling.rate(footage.fps)
     for frames in cut_clips(task.sampling.sample(watched(), footage.fps), task.sampling.clip_frames, prepare):
-        yield _encode(frames, fps, keypoints, actions, (height, width))
-    _check_rows(task.item, keypoints, actions, count, ended=True)
+        yield _encode(frames, fps, tracks, (height, width))
+    _check_rows(tracks, count, ended=True)
 
 
-def _encode(
-    frames: list[SampledFrame],
-    fps: float,
-    keypoints: NDArray[np.float32] | None,
-    actions: NDArray[np.float32] | None,
-    source_size: tuple[int, int],
-) -> Clip:
+def _encode(frames: list[SampledFrame], fps: float, tracks: Tracks, source_size: tuple[int, int]) -> Clip:
     images = np.stack([frame.image for frame in frames])
     mp4, codec = encode_clip(images, fps)
     taken = [frame.number for frame in frames]
+    keypoints, actions = tracks.keypoints, tracks.actions
     return Clip(
         mp4=mp4,
         codec=codec,
@@ -156,29 +143,9 @@ def _encode(
     )
 
 
-def _sidecar(path: Path | None, dimensions: int) -> NDArray[np.float32] | None:
-    """Keypoints (F, K, 2) or actions (F, A). Raises DataError for anything else."""
-    if path is None:
-        return None
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path.name} is not a NumPy array file ({error})") from error
-    wanted = "(F, K, 2)" if dimensions == 3 else "(F, A)"
-    if array.ndim != dimensions or (dimensions == 3 and array.shape[2] != 2) or array.dtype.kind not in "fiu":
-        raise DataError(f"{path.name} is {array.shape} {array.dtype}; numbers of shape {wanted} are needed")
-    return np.asarray(array, np.float32)
-
-
-def _check_rows(
-    item: SourceItem,
-    keypoints: NDArray[np.float32] | None,
-    actions: NDArray[np.float32] | None,
-    count: int,
-    ended: bool,
-) -> None:
+def _check_rows(tracks: Tracks, count: int, ended: bool) -> None:
     """Keypoints and actions have one row for each of the video's frames; ``count`` of them are known, or all."""
-    for path, array in ((item.keypoints, keypoints), (item.actions, actions)):
-        if path is not None and array is not None and (len(array) != count if ended else len(array) < count):
+    for name, array in (("keypoints", tracks.keypoints), ("actions", tracks.actions)):
+        if array is not None and (len(array) != count if ended else len(array) < count):
             frames = count if ended else f"at least {count}"
-            raise DataError(f"{path.name} has {len(array)} rows, the video {frames} frames; one row a frame is needed")
+            raise DataError(f"{len(array)} rows of {name} for a video of {frames} frames; one row a frame is needed")

@@ -1,12 +1,13 @@
-"""The child process of :mod:`kineme.shards.decode_pool`: ``python -m kineme.shards.decode_worker FD``.
+"""The child process of :mod:`kineme.shards.decode_pool`: ``python -m kineme.shards.decode_worker FD BYTES``.
 
 It takes one video at a time from the socket FD and answers with messages, the last of them Done or Unusable. What it
-cannot survive (a segmentation fault, a decoder that never returns) costs that one video.
+cannot survive (a segmentation fault, a decoder that never returns, more memory than BYTES) costs that one video.
 """
 
 from __future__ import annotations
 
 import ctypes
+import resource
 import signal
 import sys
 import time
@@ -44,8 +45,15 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
+def _limit_memory(limit: int) -> None:
+    """Refuse allocations beyond ``limit`` bytes: an error here, where the system's own answer may kill any process."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
 if __name__ == "__main__":
     # Ctrl-C reaches the whole process group; the parent ends its children itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent()
+    _limit_memory(int(sys.argv[2]))
     _serve(Connection(int(sys.argv[1])))

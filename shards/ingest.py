@@ -1,30 +1,34 @@
 """From the videos of a source to a folder of shards.
 
-Videos are decoded by a pool of killable processes and consumed in the order of the source, so the shards are the same
-bytes whatever the number of workers. A shard is closed only between two videos; after each a line goes to the journal,
-and the same command, run again, goes on from there to the same bytes. The manifest is written last.
+First a plan: which videos are new, which are duplicates, which go into which shard. Then an engine does the shards,
+and a line goes to the journal after each; the same command, run again, goes on from there to the same bytes. The
+manifest is written last. On a folder that has grown the same happens with the new videos alone, and the old shards stay
+as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kineme.shards.decode_pool import DecodedVideo, DecodePool
-from kineme.shards.decode_video import Clip, Task, Unusable
 from kineme.shards.errors import DataError
-from kineme.shards.journal import JOURNAL, Journal, Step, different_settings
-from kineme.shards.manifest import MANIFEST, Manifest, Setting
+from kineme.shards.inventory import INVENTORY, Entry, read_entries
+from kineme.shards.inventory import to_parquet as inventory_to_parquet
+from kineme.shards.journal import JOURNAL, PLAN, Journal, different_settings, locked
+from kineme.shards.manifest import MANIFEST, Manifest, Setting, write_atomically
+from kineme.shards.plan import Plan, make_plan
 from kineme.shards.reader import check_size
-from kineme.shards.rejects import REJECTS, Reject, read_rejects, write_rejects
-from kineme.shards.sample import SCHEMA, ClipRecord, Sample, make_key
+from kineme.shards.rejects import REJECTS, Reject
+from kineme.shards.rejects import to_parquet as rejects_to_parquet
+from kineme.shards.sample import SCHEMA
 from kineme.shards.sampling import Sampling
-from kineme.shards.sources.base import Source, SourceItem
-from kineme.shards.writer import ShardWriter
+from kineme.shards.shard_work import Engine, ShardResult, ShardWork
+from kineme.shards.sources.base import Missing, Source, SourceItem
+from kineme.shards.writer import shard_name
 
 
 @dataclass(frozen=True)
@@ -34,29 +38,38 @@ class IngestSettings:
     Attributes:
         size: side of the stored square frames, pixels; above 128 it must be even (H.264).
         sampling: which frames are taken and how many make a clip.
-        shard_clips, shard_bytes: a shard is closed after the video that brings it to either.
+        shard_videos: a shard holds at most so many videos.
+        shard_bytes: a shard is full with the video that brings its sources to so many bytes.
     """
 
     size: int = 64
     sampling: Sampling = field(default_factory=Sampling)
-    shard_clips: int = 1000
+    shard_videos: int = 1000
     shard_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
         if self.size < 1 or (self.size > 128 and self.size % 2):
             raise DataError(f"--size {self.size}: a whole number of pixels from 1 is needed, above 128 an even one")
-        if self.shard_clips < 1:
-            raise DataError(f"--shard-clips {self.shard_clips}: at least 1 is needed")
+        if self.shard_videos < 1:
+            raise DataError(f"--shard-videos {self.shard_videos}: at least 1 is needed")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Progress:
-    """How far an ingest is: videos done with, of all; clips written; videos rejected."""
+    """How far an ingest is.
 
+    Attributes:
+        stage: "comparing" (files that may be duplicates or changed) or "ingesting".
+        done, total: videos.
+        clips: written by this command.
+        rejects: videos that could not be used.
+    """
+
+    stage: str
     done: int
     total: int
-    clips: int
-    rejects: int
+    clips: int = 0
+    rejects: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,13 +79,19 @@ class IngestReport:
     Attributes:
         manifest: of the finished folder.
         rejects: every source that could not be used.
-        rates: number of videos by their own frame rate; empty if nothing was done.
-        unchanged: the folder held this very ingest already, and was not touched.
+        rates: number of videos read now by their own frame rate.
+        added: number of videos that this command added, those of an ingest gone on with among them.
+        unchanged: there was nothing to do.
+        changed: stored videos whose bytes or labels are others now; their clips were left as they are.
+        vanished: stored videos that are gone; likewise.
     """
 
     manifest: Manifest
     rejects: list[Reject]
-    rates: dict[float, int]
+    rates: dict[float, int] = field(default_factory=dict)
+    added: int = 0
+    changed: list[str] = field(default_factory=list)
+    vanished: list[str] = field(default_factory=list)
     unchanged: bool = False
 
 
@@ -81,55 +100,168 @@ def ingest(
     root: Path,
     out: Path,
     settings: IngestSettings,
+    engine: Engine,
     *,
-    workers: int,
-    silence_s: float = 120.0,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> IngestReport:
-    """Decode every video of ``source`` under ``root`` and write its clips as shards to ``out``.
+    """Decode every new video of ``source`` under ``root`` and write its clips as shards to ``out``.
 
     Args:
         source: lists the videos.
         root: its folder.
-        out: folder for the shards; made if missing; an unfinished ingest of the same is gone on with.
-        settings: what decides the bytes.
-        workers: decoder processes, >= 1.
-        silence_s: a decoder that gives no frame for so many seconds is killed, and its video rejected.
+        out: folder for the shards; made if missing. An unfinished ingest there is gone on with; to a finished one the
+            videos that came since are added as new shards.
+        settings: what decides the bytes; the same for everything in ``out``.
+        engine: does the work.
         progress: called after every video.
 
     Raises:
         DataError: no videos, none of them usable, or ``out`` holds anything else.
         OSError: ``out`` is full or cannot be written; what is finished stays, and can be gone on with.
     """
-    if workers < 1:
-        raise DataError(f"--workers {workers}: at least 1 is needed")
-    items = _items(source, root, out)
-    described = _describe(source, settings, items)
-    _check_free(out, described)
-    if (out / MANIFEST).exists():
-        return IngestReport(Manifest.load(out), read_rejects(out), {}, unchanged=True)
+    job = _Job(source, root, out, settings, engine, progress, _items(source, root, out))
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out}: is a file; --out needs a folder")
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    with Journal(out, described) as journal:
-        _sweep(out)
-        steps = _write_shards(source.name, items, out, settings, journal, DecodePool(workers, silence_s, out), progress)
-        rejects = [reject for step in steps for reject in step.rejects]
-        entries = [step.shard for step in steps if step.shard is not None]
-        if not entries:
+    try:
+        with locked(out):
+            return job.run()
+    except DataError:
+        if made and not any(out.iterdir()):
+            out.rmdir()
+        raise
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The arguments of :func:`ingest`, and the steps it takes."""
+
+    source: Source
+    root: Path
+    out: Path
+    settings: IngestSettings
+    engine: Engine
+    progress: Callable[[Progress], None]
+    items: Sequence[SourceItem]
+
+    def run(self) -> IngestReport:
+        """Finish what was begun, then add what is new."""
+        described = _describe(self.source, self.settings)
+        _check_free(self.out, described)
+        _sweep(self.out)
+        results: list[ShardResult] = []
+        unfinished = (self.out / JOURNAL).exists()
+        if unfinished:
+            results += self._work(described)
+        plan = self._plan()
+        if not plan.nothing:
+            Journal.begin(self.out, described, [*plan.new, *plan.touched])
+            results += self._work(described)
+        rates: Counter[float] = Counter()
+        for result in results:
+            rates.update(result.rates)
+        return IngestReport(
+            manifest=Manifest.load(self.out),
+            rejects=_rejects(read_entries(self.out / INVENTORY)),
+            rates=dict(rates),
+            added=sum(rates.values()),
+            changed=plan.changed,
+            vanished=plan.vanished,
+            unchanged=plan.nothing and not unfinished,
+        )
+
+    def _plan(self) -> Plan:
+        finished = (self.out / MANIFEST).exists()
+        known = {entry.source: entry for entry in read_entries(self.out / INVENTORY)} if finished else {}
+        numbers = [entry.shard for entry in known.values() if entry.shard is not None]
+        return make_plan(
+            self.items,
+            known,
+            max(numbers, default=-1) + 1,
+            self.settings,
+            repeats=self.source.repeats,
+            threads=self.engine.workers,
+            progress=lambda done, total: self.progress(Progress("comparing", done, total)),
+        )
+
+    def _work(self, described: dict[str, Setting]) -> list[ShardResult]:
+        """Do the shards of the journal's plan that are not done yet, and then finish. Returns those of all of it."""
+        with Journal(self.out, described) as journal:
+            for result in journal.results.values():
+                if result.entry is not None:
+                    check_size(self.out / f"{result.entry.name}.tar", result.entry)
+            works = self._works(journal)
+            count = Progress("ingesting", 0, sum(len(work.items) for work in works))
+
+            def on_video(clips: int) -> None:
+                count.done += 1
+                count.clips += clips
+                count.rejects += not clips
+                self.progress(count)
+
+            with closing(self.engine.run(works, on_video)) as results:
+                for result in results:
+                    journal.add(result)
+            self._finish(journal, described)
+            return list(journal.results.values())
+
+    def _works(self, journal: Journal) -> list[ShardWork]:
+        listed = {item.source: item for item in self.items}
+        # A plan also names stored videos that were touched, to bring the inventory up to date.
+        done = {shard_name(number) for number in journal.results}
+        if (self.out / MANIFEST).exists():
+            done |= {entry.name for entry in Manifest.load(self.out).shards}
+        shards: dict[int, list[SourceItem]] = {}
+        for entry in journal.plan:
+            if entry.shard is not None and shard_name(entry.shard) not in done:
+                gone = SourceItem(entry.source, Missing("vanished since the ingest began"))
+                shards.setdefault(entry.shard, []).append(listed.get(entry.source, gone))
+        return [
+            ShardWork(number, items, self.out.absolute(), self.source.name, self.settings.sampling, self.settings.size)
+            for number, items in shards.items()
+        ]
+
+    def _finish(self, journal: Journal, described: dict[str, Setting]) -> None:
+        """Write what describes the shards, the manifest last. Done again after a crash, it gives the same bytes."""
+        inventory = self._inventory(journal)
+        shards = {result.entry.name: result.entry for result in journal.results.values() if result.entry is not None}
+        if (self.out / MANIFEST).exists():
+            shards = {entry.name: entry for entry in Manifest.load(self.out).shards} | shards
+        rejects = _rejects(inventory)
+        if not shards:
             journal.remove()
-            if made:
-                out.rmdir()
-            raise DataError(f"{root}: none of the {len(items)} videos could be used; {_summary(rejects)}")
-        write_rejects(out, rejects)
-        videos = sum(len(step.sources) for step in steps)
-        clips = sum(entry.clips for entry in entries)
-        manifest = Manifest(SCHEMA, source.name, described, entries, videos, clips, len(rejects))
-        manifest.save(out)
+            raise DataError(f"{self.root}: none of the {len(self.items)} videos could be used; {_summary(rejects)}")
+        files = {
+            **self.source.attachments(self.root),
+            REJECTS: rejects_to_parquet(rejects),
+            INVENTORY: inventory_to_parquet(inventory),
+        }
+        for name, data in files.items():
+            write_atomically(self.out / name, data)
+        Manifest(
+            schema=SCHEMA,
+            dataset=self.source.name,
+            settings=described,
+            shards=[shards[name] for name in sorted(shards)],
+            videos=len(inventory) - len(rejects),
+            clips=sum(entry.clips for entry in shards.values()),
+            rejects=len(rejects),
+            files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        ).save(self.out)
         journal.remove()
-    rates: Counter[float] = Counter()
-    for step in steps:
-        rates.update(step.rates)
-    return IngestReport(manifest, rejects, dict(rates))
+
+    def _inventory(self, journal: Journal) -> list[Entry]:
+        """What was known before, less unusable videos that are gone, and what the plan's videos came to; by name."""
+        path = self.out / INVENTORY
+        listed = {item.source for item in self.items}
+        before = read_entries(path) if path.exists() else []
+        entries = {entry.source: entry for entry in before if entry.reason is None or entry.source in listed}
+        entries |= {entry.source: entry for entry in journal.plan}
+        for result in journal.results.values():
+            for source, sha256, reason in result.outcomes:
+                entries[source] = entries[source]._replace(sha256=sha256, reason=reason)
+        return [entries[name] for name in sorted(entries)]
 
 
 def _items(source: Source, root: Path, out: Path) -> list[SourceItem]:
@@ -145,44 +277,37 @@ def _items(source: Source, root: Path, out: Path) -> list[SourceItem]:
     return items
 
 
-def _describe(source: Source, settings: IngestSettings, items: Sequence[SourceItem]) -> dict[str, Setting]:
-    """Everything that decides the bytes of the shards, as far as it can be told without reading the videos."""
-    digest = hashlib.sha256()
-    for item in items:
-        sidecars = [path.stat().st_size if path is not None else None for path in (item.keypoints, item.actions)]
-        facts = [item.source, item.opener.size(), sorted(item.labels.items()), item.split, sidecars]
-        digest.update(json.dumps(facts).encode())
+def _describe(source: Source, settings: IngestSettings) -> dict[str, Setting]:
+    """Everything that decides the bytes of the shards, beside the videos."""
     return {
         "dataset": source.name,
-        "items": digest.hexdigest(),
         "size": settings.size,
         "clip_frames": settings.sampling.clip_frames,
         "frame_step": settings.sampling.frame_step,
         "fps": settings.sampling.fps,
-        "shard_clips": settings.shard_clips,
+        "shard_videos": settings.shard_videos,
         "shard_bytes": settings.shard_bytes,
+        **{f"option {name}": getattr(source, name) for name in source.options},
     }
 
 
 def _check_free(out: Path, described: dict[str, Setting]) -> None:
-    """Raise DataError if ``out`` holds anything but this ingest, finished or not."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: is a file; --out needs a folder")
+    """Raise DataError if ``out`` holds anything but an ingest with these settings, finished or not."""
     if (out / MANIFEST).exists():
         old = Manifest.load(out).settings
         if old != described:
             different = different_settings(old, described)
             raise DataError(f"{out}: holds shards of other {different}; give another --out, or delete this folder")
-    elif out.is_dir() and not (out / JOURNAL).exists():
+    elif not (out / JOURNAL).exists():
         foreign = sorted(path.name for path in out.iterdir() if not _is_leftover(path))
         if foreign:
             raise DataError(f"{out}: is not empty (holds {foreign[0]}); give a new or empty folder as --out")
 
 
 def _is_leftover(path: Path) -> bool:
-    """Temporary files of a killed ingest."""
-    ours = (".shard-", f".{MANIFEST}.", f".{REJECTS}.", f".{JOURNAL}.")
-    return path.name.startswith(ours) and path.name.endswith(".tmp")
+    """Temporary files of a killed ingest, and a plan whose journal was not begun."""
+    temporary = path.name.startswith(".") and path.name.endswith(".tmp") and path.is_file()
+    return temporary or (path.name == PLAN and not path.with_name(JOURNAL).exists())
 
 
 def _sweep(out: Path) -> None:
@@ -191,101 +316,8 @@ def _sweep(out: Path) -> None:
             path.unlink()
 
 
-def _write_shards(
-    dataset: str,
-    items: Sequence[SourceItem],
-    out: Path,
-    settings: IngestSettings,
-    journal: Journal,
-    pool: DecodePool,
-    progress: Callable[[Progress], None],
-) -> list[Step]:
-    """Go on after the journal's last step; returns all steps, the last of which may have rejects and no shard."""
-    steps = list(journal.steps)
-    for entry in (step.shard for step in steps if step.shard is not None):
-        check_size(out / f"{entry.name}.tar", entry)
-    known = {key: source for step in steps for key, source in step.sources.items()}
-    clips = sum(step.shard.clips for step in steps if step.shard is not None)
-    rejects = sum(len(step.rejects) for step in steps)
-    step = Step(steps[-1].position if steps else 0)
-    todo = items[step.position :]
-    writer: ShardWriter | None = None
-    try:
-        with pool:
-            for item, video in zip(
-                todo, pool.decode([Task(i, settings.sampling, settings.size) for i in todo]), strict=True
-            ):
-                reject = _refusal(item, video, known)
-                step.position += 1
-                if reject is not None:
-                    video.drop()
-                    step.rejects.append(reject)
-                    rejects += 1
-                else:
-                    writer = writer or ShardWriter(out, len(steps))
-                    before = writer.clips
-                    _add(writer, dataset, item, video, step)
-                    known.update(step.sources)
-                    clips += writer.clips - before
-                    if writer.clips >= settings.shard_clips or writer.bytes >= settings.shard_bytes:
-                        step = _close(writer, step, journal, steps)
-                        writer = None
-                progress(Progress(step.position, len(items), clips, rejects))
-        if writer is not None:
-            step = _close(writer, step, journal, steps)
-            writer = None
-    finally:
-        if writer is not None:
-            writer.__exit__(None, None, None)
-    return [*steps, step]
-
-
-def _close(writer: ShardWriter, step: Step, journal: Journal, steps: list[Step]) -> Step:
-    with writer:
-        step.shard = writer.finish()
-    journal.add(step)
-    steps.append(step)
-    return Step(step.position)
-
-
-def _refusal(item: SourceItem, video: DecodedVideo, known: dict[str, str]) -> Reject | None:
-    """Why a decoded video is not stored, if so."""
-    if isinstance(video.end, Unusable):
-        return Reject(item.source, video.end.reason)
-    twin = known.get(_prefix(video.end.sha256))
-    return None if twin is None else Reject(item.source, f"duplicate of {twin}")
-
-
-def _prefix(sha256: str) -> str:
-    return make_key(sha256, 0).partition("-")[0]
-
-
-def _add(writer: ShardWriter, dataset: str, item: SourceItem, video: DecodedVideo, step: Step) -> None:
-    assert not isinstance(video.end, Unusable)
-    for number, clip in enumerate(video.clips()):
-        writer.add(_sample(dataset, item, video.end.sha256, video.end.fps, number, clip))
-    step.sources[_prefix(video.end.sha256)] = item.source
-    rate = round(video.end.source_fps, 3)
-    step.rates[rate] = step.rates.get(rate, 0) + 1
-
-
-def _sample(dataset: str, item: SourceItem, sha256: str, fps: float, number: int, clip: Clip) -> Sample:
-    record = ClipRecord(
-        key=make_key(sha256, number),
-        source=item.source,
-        sha256=sha256,
-        dataset=dataset,
-        split=item.split,
-        labels=dict(item.labels),
-        start_s=clip.start_s,
-        end_s=clip.end_s,
-        fps=fps,
-        num_frames=clip.num_frames,
-        height=clip.height,
-        width=clip.width,
-        codec=clip.codec,
-    )
-    return Sample(record, clip.mp4, clip.actions, clip.keypoints)
+def _rejects(inventory: Iterable[Entry]) -> list[Reject]:
+    return [Reject(entry.source, entry.reason) for entry in inventory if entry.reason is not None]
 
 
 def _summary(rejects: Sequence[Reject]) -> str:

@@ -83,6 +83,7 @@ class Manifest:
         videos: number of source videos that gave clips.
         clips: number of clips in all shards.
         rejects: number of sources that could not be used.
+        files: sha256 of every other file of the folder, by name.
     """
 
     schema: int
@@ -92,30 +93,46 @@ class Manifest:
     videos: int
     clips: int
     rejects: int
+    files: Mapping[str, str]
+
+    def to_bytes(self) -> bytes:
+        """The file: JSON with the checksum of its own other fields; equal manifests are equal bytes."""
+        fields = asdict(self)
+        checksum = hashlib.sha256(_dump(fields)).hexdigest()
+        return _dump({**fields, "checksum": checksum})
 
     def save(self, folder: Path) -> None:
-        """Write ``manifest.json`` atomically; equal manifests are equal bytes."""
-        text = json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, indent=1)
-        write_atomically(folder / MANIFEST, text.encode() + b"\n")
+        """Write ``manifest.json`` atomically."""
+        write_atomically(folder / MANIFEST, self.to_bytes())
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
         """Read the manifest of a shards folder.
 
         Raises:
-            DataError: the folder or its manifest is missing, unreadable, or of another schema.
+            DataError: the folder or its manifest is missing, unreadable, altered, or of another schema.
         """
         path = folder / MANIFEST
         if not folder.is_dir():
             raise DataError(f"{folder}: no such shards folder; make one with kineme ingest SOURCE --out {folder}")
         if not path.is_file():
             raise DataError(f"{folder}: has no {MANIFEST}, so no finished ingest; finish or start with kineme ingest")
+        data = path.read_bytes()
         try:
-            fields = json.loads(path.read_bytes())
+            fields = json.loads(data)
             schema = fields["schema"]
             if schema == SCHEMA:
+                del fields["checksum"]
                 fields["shards"] = [ShardEntry(**entry) for entry in fields["shards"]]
-                return cls(**fields)
+                manifest = cls(**fields)
+                # Byte for byte: what was not written like this was not written by an ingest.
+                if manifest.to_bytes() == data:
+                    return manifest
+                raise ValueError("altered: its checksum is another")
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path}: not a manifest of shards ({error}); run kineme ingest again") from error
         raise DataError(f"{path}: shards of schema {schema}, this kineme reads {SCHEMA}; run kineme ingest again")
+
+
+def _dump(fields: Mapping[str, object]) -> bytes:
+    return json.dumps(fields, ensure_ascii=False, sort_keys=True, indent=1).encode() + b"\n"

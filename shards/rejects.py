@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kineme.shards.errors import DataError
-from kineme.shards.manifest import write_atomically
 
 REJECTS = "rejects.parquet"
 
@@ -25,11 +24,11 @@ class Reject(NamedTuple):
     reason: str
 
 
-def write_rejects(folder: Path, rejects: Sequence[Reject]) -> None:
-    """Write rejects.parquet, columns path and reason, also if there are none."""
+def to_parquet(rejects: Sequence[Reject]) -> bytes:
+    """The table as a parquet file, columns path and reason, also if there are none."""
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([reject._asdict() for reject in rejects], schema=_COLUMNS), buffer)
-    write_atomically(folder / REJECTS, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_rejects(folder: Path) -> list[Reject]:

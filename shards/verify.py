@@ -26,6 +26,11 @@ def verify(folder: Path) -> list[str]:
     keys: dict[str, str] = {}
     for entry in manifest.shards:
         problems += _check_shard(folder, entry, keys)
+    for name, sha256 in manifest.files.items():
+        if not (folder / name).is_file():
+            problems.append(f"{name}: missing")
+        elif sha256_of(folder / name) != sha256:
+            problems.append(f"{name}: altered: its sha256 is not the manifest's")
     expected = {f"{entry.name}{suffix}" for entry in manifest.shards for suffix in (".tar", ".parquet")}
     found = {path.name for path in folder.glob("shard-*") if path.suffix in (".tar", ".parquet")}
     problems += [f"{name}: not in the manifest; ingest again, or remove it" for name in sorted(found - expected)]

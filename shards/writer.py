@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import secrets
 import tarfile
 from pathlib import Path
 from types import TracebackType
@@ -42,9 +43,9 @@ class ShardWriter:
         self._name = shard_name(number)
         self._rows: list[ClipRow] = []
         self._keys: set[str] = set()
-        # One fixed temporary name: what a killed ingest left is overwritten by the one that resumes it.
-        self._temporary = folder / f".{self._name}.tar.tmp"
-        self._file = self._temporary.open("w+b")
+        # A name of its own: a machine that was given up for lost may still be writing the same shard.
+        self._temporary = folder / f".{self._name}.{secrets.token_hex(4)}.tar.tmp"
+        self._file = self._temporary.open("x+b")
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 
     def __enter__(self) -> Self:
@@ -53,8 +54,10 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        try:
+            self._file.close()  # writes what is buffered, which a full disk refuses
+        finally:
+            self._temporary.unlink(missing_ok=True)
 
     @property
     def clips(self) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from kineme.shards.decode_pool import Limits
+from kineme.shards.engine_local import LocalEngine
 from kineme.shards.ingest import IngestReport, IngestSettings, ingest
 from kineme.shards.reader import read_samples
 from kineme.shards.sample import Sample
@@ -31,9 +33,10 @@ def run(
     settings: IngestSettings = SETTINGS,
     source: Source | None = None,
     workers: int = 1,
+    limits: Limits = Limits(),
     **rest: object,
 ) -> IngestReport:
-    return ingest(source or FolderSource(), root, out, settings, workers=workers, **rest)  # type: ignore[arg-type]
+    return ingest(source or FolderSource(), root, out, settings, LocalEngine(workers, limits), **rest)  # type: ignore[arg-type]
 
 
 def samples(out: Path) -> list[Sample]:

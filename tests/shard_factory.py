@@ -54,7 +54,7 @@ def write_shards(folder: Path, shards: list[list[Sample]]) -> list[Sample]:
                 writer.add(sample)
             entries.append(writer.finish())
     samples = [sample for shard in shards for sample in shard]
-    Manifest(SCHEMA, "noise", {"size": 16}, entries, len(samples), len(samples), 0).save(folder)
+    Manifest(SCHEMA, "noise", {"size": 16}, entries, len(samples), len(samples), 0, {}).save(folder)
     return samples
 
 

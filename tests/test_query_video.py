@@ -18,6 +18,7 @@ from kineme.pipeline.run import load_run, save_weights
 from kineme.pipeline.tasks import make_task
 from kineme.retrieval.index import Index, open_index
 from kineme.shards.codec import encode_clip
+from kineme.shards.engine_local import LocalEngine
 from kineme.shards.errors import DataError
 from kineme.shards.ingest import IngestSettings, ingest
 from kineme.shards.sources.folder import FolderSource
@@ -44,7 +45,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("query video")
     for number in range(6):
         write_video(root / "videos" / ("even" if number % 2 == 0 else "odd") / f"clip {number}.mp4", number)
-    ingest(FolderSource(), root / "videos", root / "shards", IngestSettings(), workers=1)
+    ingest(FolderSource(), root / "videos", root / "shards", IngestSettings(), LocalEngine(1))
     (root / "run" / "checkpoints").mkdir(parents=True)
     (root / "run" / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     recipe = load_recipe(root / "run" / "recipe.yaml")

@@ -13,9 +13,9 @@ from video_files import write_video
 
 from kineme.shards.errors import DataError
 from kineme.shards.media import UnreadableError
-from kineme.shards.sources.base import FetchOptions, ImageFolder, Missing
+from kineme.shards.sources.base import FetchOptions, ImageFolder, Missing, Sidecars, VideoFile
 from kineme.shards.sources.folder import FolderSource
-from kineme.shards.sources.registry import SOURCES, find_source
+from kineme.shards.sources.registry import find_source
 from kineme.shards.sources.sprites import ACTIONS, SpriteSequence, SpritesSource
 
 LAYERS = ("body", "bottomwear", "topwear", "hair")
@@ -139,10 +139,10 @@ def test_sidecars_go_with_their_video(tmp_path: Path) -> None:
     for name in ("a.b.mp4", "a.b.keypoints.npy", "a.actions.npy", "c.mov", "c.actions.npy"):
         _touch(tmp_path / name)
     dotted, plain = FolderSource().items(tmp_path)
-    assert dotted.keypoints is not None
-    assert dotted.keypoints.name == "a.b.keypoints.npy"
-    assert dotted.actions is None
-    assert (plain.keypoints, plain.actions) == (None, tmp_path / "c.actions.npy")
+    assert isinstance(dotted.opener, VideoFile)
+    assert isinstance(plain.opener, VideoFile)
+    assert dotted.opener.sidecars == Sidecars(keypoints=tmp_path / "a.b.keypoints.npy")
+    assert plain.opener.sidecars == Sidecars(actions=tmp_path / "c.actions.npy")
 
 
 def test_a_missing_folder_and_an_unknown_name() -> None:
@@ -150,10 +150,11 @@ def test_a_missing_folder_and_an_unknown_name() -> None:
         FolderSource().items(Path("/nowhere/at/all"))
     with pytest.raises(DataError, match="is a file"):
         FolderSource().items(Path(__file__))
-    assert find_source("sprites").clip_frames == 8
+    assert find_source("sprites").defaults.clip_frames == 8
     with pytest.raises(DataError, match="did you mean moving-digits"):
         find_source("movingdigits")
-    assert list(SOURCES) == ["folder", "sprites", "moving-digits"]
+    with pytest.raises(DataError, match="--option size: folder has no such option; it has none"):
+        find_source("folder", {"size": "3"})
 
 
 def test_sprites_are_composed_as_the_recipe_says(data_dir: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kineme.pipeline.recipe import Recipe, load_recipe
 from kineme.pipeline.training import train
+from kineme.shards.engine_local import LocalEngine
 from kineme.shards.ingest import IngestSettings, ingest
 from kineme.shards.sampling import Sampling
 from kineme.shards.sources.base import FetchOptions
@@ -41,7 +42,7 @@ def make_digits(root: Path) -> Path:
     source = find_source("moving-digits")
     source.fetch(root / "videos", FetchOptions(clips=2 * TEST_CLIPS, frames=FRAMES, train_fraction=0.5))
     settings = IngestSettings(sampling=Sampling(clip_frames=FRAMES))
-    ingest(source, root / "videos", root / "shards", settings, workers=1)
+    ingest(source, root / "videos", root / "shards", settings, LocalEngine(1))
     return root
 
 

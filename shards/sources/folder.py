@@ -6,16 +6,18 @@ import csv
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kineme.shards.errors import DataError
 from kineme.shards.sample import Label
 from kineme.shards.sources.base import (
     NOT_SPLIT,
+    Defaults,
     FetchOptions,
     ImageFolder,
     Missing,
+    Sidecars,
     SourceItem,
     VideoFile,
     require_folder,
@@ -47,7 +49,9 @@ class FolderSource:
     description: str = "any folder tree of videos, or of folders of numbered images"
     licence: str = "that of your files"
     origin: str = "your own files; labels.csv (path, split, labels ...) is optional"
-    clip_frames: int = 16
+    defaults: Defaults = Defaults()
+    repeats: bool = True
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def present(self, root: Path) -> bool:
         """Whether there is any video under ``root``."""
@@ -73,6 +77,10 @@ class FolderSource:
                 for name, item in found.items()
             ]
         return sorted(items, key=lambda item: item.source)
+
+    def attachments(self, root: Path) -> Mapping[str, bytes]:
+        """None."""
+        return {}
 
     def fetch(self, to: Path, options: FetchOptions) -> str:
         """Raises DataError: there is nothing to fetch."""
@@ -106,13 +114,13 @@ def _walk(root: Path) -> Iterator[SourceItem]:
             if path.is_dir():  # entry.is_dir() raises at a link to itself
                 (links if entry.is_symlink() else waiting).append(path)
             elif suffix in VIDEO_SUFFIXES:
-                yield _with_sidecars(SourceItem(_name(path, root), VideoFile(path.absolute())), path.with_suffix(""))
+                yield SourceItem(_name(path, root), VideoFile(path.absolute(), _sidecars(path.with_suffix(""))))
             else:
                 others.append(path.absolute())
         images = numbered_images(others)
         if len(images) > 1:
             # The root itself has no name of its own below the root.
-            yield _with_sidecars(SourceItem(_name(folder, root), ImageFolder(images)), folder)
+            yield SourceItem(_name(folder, root), ImageFolder(images, _sidecars(folder)))
 
 
 def _is_above(link: Path, root: Path) -> bool:
@@ -122,12 +130,11 @@ def _is_above(link: Path, root: Path) -> bool:
     return root.resolve().is_relative_to(link.resolve()) or link.parent.resolve().is_relative_to(link.resolve())
 
 
-def _with_sidecars(item: SourceItem, stem: Path) -> SourceItem:
+def _sidecars(stem: Path) -> Sidecars:
     """``stem`` is the video's path without suffix. with_suffix would cut a name with dots once more."""
     keypoints = stem.with_name(f"{stem.name}.keypoints.npy")
     actions = stem.with_name(f"{stem.name}.actions.npy")
-    return replace(
-        item,
+    return Sidecars(
         keypoints=keypoints.absolute() if keypoints.is_file() else None,
         actions=actions.absolute() if actions.is_file() else None,
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -16,7 +16,7 @@ from kineme.shards.errors import DataError
 from kineme.shards.media import Footage, UnreadableError
 from kineme.shards.sample import Frames, Label
 from kineme.shards.sampling import TimedFrame
-from kineme.shards.sources.base import FetchOptions, SourceItem, require_folder
+from kineme.shards.sources.base import Defaults, FetchOptions, SourceItem, Stamp, Tracks, require_folder, stamp_of
 
 CELL = 64
 SHEETS = 6
@@ -62,9 +62,10 @@ class SpriteSequence:
         character = "-".join(f"{layer}{sheet}" for layer, sheet in zip(LAYERS, self.sheets, strict=True))
         return f"{character}/{self.action.replace(' ', '-')}"
 
-    def size(self) -> int:
-        """Bytes of the sheets it is made of."""
-        return sum(_file_size(path) for path in self._paths())
+    def stamp(self) -> Stamp:
+        """Of the sheets it is made of."""
+        stamps = [_sheet_stamp(path) for path in self._paths()]
+        return Stamp(sum(stamp.bytes for stamp in stamps), max(stamp.modified_ns for stamp in stamps))
 
     def sha256(self) -> str:
         """Of the name and the composed frames: sequences that look alike stay two."""
@@ -73,6 +74,10 @@ class SpriteSequence:
     def readers(self) -> Sequence[Callable[[], Footage]]:
         """Composing."""
         return (lambda: Footage(FPS, self._frames()),)
+
+    def tracks(self) -> Tracks:
+        """None."""
+        return Tracks()
 
     def compose(self) -> Frames:
         """The frames, (8, 64, 64, 3) uint8: body, bottomwear, topwear, hair, shoes over each other on black."""
@@ -112,8 +117,8 @@ def _sheet(path: Path) -> Image.Image:
 
 
 @lru_cache(maxsize=4 * SHEETS + 1)
-def _file_size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+def _sheet_stamp(path: Path) -> Stamp:
+    return stamp_of([path])
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,9 @@ class SpritesSource:
         "github.com/YingzhenLi/Sprites: its sheets as body/0.png to 5.png, likewise bottomwear, topwear and hair, and "
         "shoes/1.png"
     )
-    clip_frames: int = 8
+    defaults: Defaults = Defaults(clip_frames=8)
+    repeats: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def present(self, root: Path) -> bool:
         """Whether all 25 sheets are there."""
@@ -153,6 +160,10 @@ class SpritesSource:
             for character, sheets in enumerate(product(range(SHEETS), repeat=4))
             for action in ACTIONS
         ]
+
+    def attachments(self, root: Path) -> Mapping[str, bytes]:
+        """None."""
+        return {}
 
     def fetch(self, to: Path, options: FetchOptions) -> str:
         """Raises DataError unless the sheets are there: kineme does not download them."""
