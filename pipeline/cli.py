@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import typer
 
@@ -44,6 +45,7 @@ def main() -> None:
 
     ``--debug`` anywhere on the line shows the traceback of whatever goes wrong.
     """
+    warnings.formatwarning = _format_warning
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -70,6 +72,11 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
+    """One line, without the place in our source that Python would add."""
+    return f"kineme: warning: {' '.join(str(message).split())}\n"
 
 
 def _say(message: str, code: int) -> int:

@@ -18,8 +18,9 @@ from pathlib import Path
 from kineme.shards.errors import DataError
 from kineme.shards.inventory import INVENTORY, Entry, read_entries
 from kineme.shards.inventory import to_parquet as inventory_to_parquet
-from kineme.shards.journal import JOURNAL, PLAN, Journal, different_settings, locked
+from kineme.shards.journal import JOURNAL, Journal, locked
 from kineme.shards.manifest import MANIFEST, Manifest, Setting, write_atomically
+from kineme.shards.out_folder import check_free, sweep
 from kineme.shards.plan import Plan, make_plan
 from kineme.shards.reader import check_size
 from kineme.shards.rejects import REJECTS, Reject
@@ -148,8 +149,8 @@ class _Job:
     def run(self) -> IngestReport:
         """Finish what was begun, then add what is new."""
         described = _describe(self.source, self.settings)
-        _check_free(self.out, described)
-        _sweep(self.out)
+        check_free(self.out, described)
+        sweep(self.out)
         results: list[ShardResult] = []
         unfinished = (self.out / JOURNAL).exists()
         if unfinished:
@@ -218,7 +219,15 @@ class _Job:
                 gone = SourceItem(entry.source, Missing("vanished since the ingest began"))
                 shards.setdefault(entry.shard, []).append(listed.get(entry.source, gone))
         return [
-            ShardWork(number, items, self.out.absolute(), self.source.name, self.settings.sampling, self.settings.size)
+            ShardWork(
+                number=number,
+                items=items,
+                root=self.root.absolute(),
+                out=self.out.absolute(),
+                dataset=self.source.name,
+                sampling=self.settings.sampling,
+                size=self.settings.size,
+            )
             for number, items in shards.items()
         ]
 
@@ -237,6 +246,7 @@ class _Job:
             REJECTS: rejects_to_parquet(rejects),
             INVENTORY: inventory_to_parquet(inventory),
         }
+        sweep(self.out)  # a node that was lost has left its part of a shard
         for name, data in files.items():
             write_atomically(self.out / name, data)
         Manifest(
@@ -259,7 +269,7 @@ class _Job:
         entries = {entry.source: entry for entry in before if entry.reason is None or entry.source in listed}
         entries |= {entry.source: entry for entry in journal.plan}
         for result in journal.results.values():
-            for source, sha256, reason in result.outcomes:
+            for source, sha256, reason, _ in result.outcomes:
                 entries[source] = entries[source]._replace(sha256=sha256, reason=reason)
         return [entries[name] for name in sorted(entries)]
 
@@ -289,31 +299,6 @@ def _describe(source: Source, settings: IngestSettings) -> dict[str, Setting]:
         "shard_bytes": settings.shard_bytes,
         **{f"option {name}": getattr(source, name) for name in source.options},
     }
-
-
-def _check_free(out: Path, described: dict[str, Setting]) -> None:
-    """Raise DataError if ``out`` holds anything but an ingest with these settings, finished or not."""
-    if (out / MANIFEST).exists():
-        old = Manifest.load(out).settings
-        if old != described:
-            different = different_settings(old, described)
-            raise DataError(f"{out}: holds shards of other {different}; give another --out, or delete this folder")
-    elif not (out / JOURNAL).exists():
-        foreign = sorted(path.name for path in out.iterdir() if not _is_leftover(path))
-        if foreign:
-            raise DataError(f"{out}: is not empty (holds {foreign[0]}); give a new or empty folder as --out")
-
-
-def _is_leftover(path: Path) -> bool:
-    """Temporary files of a killed ingest, and a plan whose journal was not begun."""
-    temporary = path.name.startswith(".") and path.name.endswith(".tmp") and path.is_file()
-    return temporary or (path.name == PLAN and not path.with_name(JOURNAL).exists())
-
-
-def _sweep(out: Path) -> None:
-    for path in out.iterdir():
-        if _is_leftover(path):
-            path.unlink()
 
 
 def _rejects(inventory: Iterable[Entry]) -> list[Reject]:

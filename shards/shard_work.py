@@ -27,6 +27,7 @@ class ShardWork:
     Attributes:
         number: of the shard.
         items: its videos.
+        root: the ingested folder.
         out: the shards folder.
         dataset: name of the data set.
         sampling, size: as in :class:`kineme.shards.ingest.IngestSettings`.
@@ -34,6 +35,7 @@ class ShardWork:
 
     number: int
     items: Sequence[SourceItem]
+    root: Path
     out: Path
     dataset: str
     sampling: Sampling
@@ -45,11 +47,12 @@ class ShardWork:
 
 
 class Outcome(NamedTuple):
-    """What became of a video: its sha256 if it was read, and why it is not stored, if so."""
+    """What became of a video: its sha256 if it was read, why it is not stored, if so, and the number of its clips."""
 
     source: str
     sha256: str | None
     reason: str | None
+    clips: int
 
 
 @dataclass(frozen=True)
@@ -98,27 +101,22 @@ def write_shard(work: ShardWork, videos: Iterator[DecodedVideo], on_video: OnVid
     with ShardWriter(work.out, work.number) as writer:
         for item in work.items:
             video = next(videos)
-            before = writer.clips
-            outcome = _outcome(item, video.end, sources)
-            if isinstance(video.end, Unusable) or outcome.reason is not None:
-                video.drop()
+            if isinstance(video.end, Unusable):
+                outcome = Outcome(item.source, None, video.end.reason, 0)
+            elif (twin := sources.setdefault(video.end.sha256, item.source)) != item.source:
+                # The plan has sorted out duplicates; a file that became one since must not give a key twice.
+                outcome = Outcome(item.source, video.end.sha256, f"duplicate of {twin}", 0)
             else:
+                before = writer.clips
                 for number, clip in enumerate(video.clips()):
                     writer.add(_sample(work.dataset, item, video.end, number, clip))
-                sources[video.end.sha256] = item.source
                 rates[round(video.end.source_fps, 3)] += 1
+                outcome = Outcome(item.source, video.end.sha256, None, writer.clips - before)
+            video.drop()
             outcomes.append(outcome)
-            on_video(writer.clips - before)
+            on_video(outcome.clips)
         entry = writer.finish() if writer.clips else None
     return ShardResult(work.number, entry, outcomes, dict(rates))
-
-
-def _outcome(item: SourceItem, end: Done | Unusable, sources: dict[str, str]) -> Outcome:
-    if isinstance(end, Unusable):
-        return Outcome(item.source, None, end.reason)
-    # The plan has sorted out duplicates; a file that became one since must not give a key twice.
-    twin = sources.get(end.sha256)
-    return Outcome(item.source, end.sha256, None if twin is None else f"duplicate of {twin}")
 
 
 def _sample(dataset: str, item: SourceItem, end: Done, number: int, clip: Clip) -> Sample:
