@@ -21,7 +21,7 @@ from kineme.shards.ingest import IngestSettings
 from kineme.shards.media import UnreadableError
 from kineme.shards.sampling import Sampling
 from kineme.shards.sources.bair import FPS, BairSource
-from kineme.shards.sources.base import FetchOptions, SourceItem
+from kineme.shards.sources.base import SourceItem
 from kineme.shards.sources.registry import find_source
 from kineme.shards.sources.tfrecord import list_records, parse_example, read_record
 
@@ -412,8 +412,6 @@ def test_what_is_no_bair_is_refused(tmp_path: Path) -> None:
         source.items(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         source.items(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"bair_robot_pushing_dataset_v0\.tar"):
-        source.fetch(tmp_path, FetchOptions())
 
 
 def test_the_ten_real_sequences(data_dir: Path, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_debug_shows_where_it_went_wrong(tmp_path: Path, monkeypatch: pytest.Mon
 def break_fetch(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     from kineme.shards.sources import registry
 
-    def broken(name: str) -> None:
+    def broken(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(registry, "find_source", broken)

@@ -13,7 +13,7 @@ from video_files import write_video
 
 from kineme.shards.errors import DataError
 from kineme.shards.media import UnreadableError
-from kineme.shards.sources.base import FetchOptions, ImageFolder, Missing, Sidecars, VideoFile
+from kineme.shards.sources.base import ImageFolder, Missing, Sidecars, VideoFile
 from kineme.shards.sources.folder import FolderSource
 from kineme.shards.sources.registry import find_source
 from kineme.shards.sources.sprites import ACTIONS, SpriteSequence, SpritesSource
@@ -196,5 +196,3 @@ def test_sprites_says_which_sheet_is_missing(data_dir: Path, tmp_path: Path) -> 
     (tmp_path / "sprites" / "hair" / "4.png").unlink()
     with pytest.raises(DataError, match=r"hair/4\.png is missing"):
         SpritesSource().items(tmp_path / "sprites")
-    with pytest.raises(DataError, match="does not download"):
-        SpritesSource().fetch(tmp_path / "sprites", FetchOptions())

@@ -26,6 +26,7 @@ from kineme.shards.sources.base import (
     require_folder,
     stamp_of,
 )
+from kineme.shards.sources.fetching import fetch_files, was_begun
 from kineme.shards.sources.folder import FolderSource
 from kineme.shards.sources.tfrecord import Feature, RecordSpan, list_records, parse_example, read_record
 
@@ -209,11 +210,10 @@ class BairSource:
         return {}
 
     def fetch(self, to: Path, options: FetchOptions) -> str:
-        """Raises DataError unless the files are there: kineme does not download them."""
-        if self.present(to):
+        """Download and unpack the official files, 30 GB, unless some were put there by hand."""
+        if self.present(to) and not was_begun(to):
             return f"bair: its files are in {to}"
-        raise DataError(f"bair: kineme does not download this set; put into {to} {self.origin}")
-
+        return fetch_files(self.name, to)
     def _record_items(self, name: str, path: Path) -> Iterator[SourceItem]:
         split = _split(name, path.parent)
         try:

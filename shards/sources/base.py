@@ -95,11 +95,11 @@ class Defaults:
 
 @dataclass(frozen=True)
 class FetchOptions:
-    """What ``kineme fetch`` was told; a source uses what concerns it."""
+    """What ``kineme fetch`` was told; a source uses what concerns it. ``frames`` None: as many as its clips have."""
 
     clips: int = 2500
     seed: int = 0
-    frames: int = 16
+    frames: int | None = None
     train_fraction: float = 0.8
     mnist: Path | None = None
 

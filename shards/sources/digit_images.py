@@ -24,9 +24,9 @@ _MNIST_FILES = {"train": "train", "test": "t10k"}
 
 @dataclass(frozen=True)
 class DigitImages:
-    """Images (N, S, S) float64 in 0 to 255, and the digit each one shows, (N,)."""
+    """Images (N, S, S) in 0 to 255, uint8 or float64, and the digit each one shows, (N,)."""
 
-    images: NDArray[np.float64]
+    images: NDArray[np.uint8] | NDArray[np.float64]
     classes: NDArray[np.int64]
 
 
@@ -67,7 +67,7 @@ def mnist_digits(folder: Path, split: str) -> DigitImages:
         raise DataError(
             f"{folder}: {len(images)} {split} images and {len(classes)} labels; take both from one download"
         )
-    return DigitImages(images.astype(np.float64), classes.astype(np.int64))
+    return DigitImages(images, classes.astype(np.int64))
 
 
 def _read_idx(folder: Path, name: str, magic: int) -> NDArray[np.uint8]:

@@ -6,23 +6,19 @@ bundled 8x8 set, enlarged, or MNIST where the user has its files.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from kineme.shards.codec import encode_clip
 from kineme.shards.errors import DataError
-from kineme.shards.manifest import write_atomically
 from kineme.shards.sample import Frames, Label
-from kineme.shards.sources.base import FetchOptions, SourceItem
+from kineme.shards.sources.base import Defaults, FetchOptions, SourceItem
 from kineme.shards.sources.digit_images import DigitImages, bundled_digits, mnist_digits
-from kineme.shards.sources.folder import LABELS, FolderSource
+from kineme.shards.sources.drawn import SPLITS, DrawnSet, DrawnVideo, count_clips
+from kineme.shards.sources.folder import FolderSource
 
 SIZE = 64
 FPS = 25.0
@@ -31,9 +27,7 @@ SPEEDS = (1, 2, 3)
 DIRECTIONS = ("e", "ne", "n", "nw", "w", "sw", "s", "se")
 """Compass, by eighths of a turn from east; north is up."""
 
-_SPLITS = ("train", "test")
 _FACTS = "moving-digits.json"
-_COLUMNS = ("path", "split", "digits", "directions", "speeds", "wall_hit")
 
 
 @dataclass(frozen=True)
@@ -65,17 +59,31 @@ def draw_clip(digits: DigitImages, frames: int, rng: np.random.Generator) -> Dra
     for digit, image in enumerate(digits.images[chosen]):
         for t in range(frames):
             _draw(canvas[t], image, *corners[t, digit])
-    grey = np.rint(canvas).astype(np.uint8)
-    return DrawnClip(
-        frames=np.repeat(grey[..., None], 3, axis=-1),
-        centres=np.asarray(corners + (digits.images.shape[-1] - 1) / 2, np.float32),
-        labels={
-            "digits": _pair(digits.classes[chosen].tolist()),
-            "directions": _pair([DIRECTIONS[direction] for direction in directions]),
-            "speeds": _pair(speeds.tolist()),
-            "wall_hit": bool(((free < 0) | (free > room)).any()),
-        },
-    )
+    labels: dict[str, Label] = {
+        "digits": unordered(digits.classes[chosen].tolist()),
+        "directions": unordered([DIRECTIONS[direction] for direction in directions]),
+        "speeds": unordered(speeds.tolist()),
+        "wall_hit": bool(((free < 0) | (free > room)).any()),
+    }
+    return finished(np.rint(canvas).astype(np.uint8), corners, room, labels)
+
+
+def finished(
+    grey: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+    corners: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    room: float,
+    labels: dict[str, Label],
+) -> DrawnClip:
+    """What was drawn as a clip.
+
+    Args:
+        grey: (T, 64, 64).
+        corners: (T, 2, 2), the digits' upper left corners as x, y in pixels.
+        room: how far a corner can go, pixels.
+        labels: of the clip.
+    """
+    side = SIZE - room
+    return DrawnClip(np.stack([grey] * 3, axis=-1), np.asarray(corners + (side - 1) / 2, np.float32), labels)
 
 
 def bounce(
@@ -102,8 +110,8 @@ def _draw(
     np.maximum(spot, shifted[: spot.shape[0], : spot.shape[1]], out=spot)
 
 
-def _pair(values: list[object]) -> str:
-    """Unordered: the smaller first."""
+def unordered(values: list[object]) -> str:
+    """A pair such as 3-7, the smaller first."""
     return "-".join(str(value) for value in sorted(values, key=str))
 
 
@@ -122,7 +130,9 @@ class MovingDigitsSource:
     )
     licence: str = "CC BY 4.0 (digits: UCI Optical Recognition, by scikit-learn); with --mnist that of MNIST"
     origin: str = "built in: kineme fetch moving-digits --to DIR"
-    clip_frames: int = 16
+    defaults: Defaults = Defaults()
+    repeats: bool = True
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def present(self, root: Path) -> bool:
         """Whether the clips were written there."""
@@ -134,88 +144,32 @@ class MovingDigitsSource:
             raise DataError(f"{root}: holds no moving digits; make them with kineme fetch moving-digits --to {root}")
         return FolderSource().items(root)
 
+    def attachments(self, root: Path) -> Mapping[str, bytes]:
+        """None."""
+        return {}
+
     def fetch(self, to: Path, options: FetchOptions) -> str:
         """Draw the clips and write them as video files with labels and keypoints; all of it or nothing.
 
         Raises:
             DataError: an option out of range, or ``to`` holds anything else.
         """
-        _check(options)
-        facts = _facts(options)
-        if self.present(to):
-            if (to / _FACTS).read_bytes() == facts:
-                return f"moving-digits: {to} holds these {options.clips} clips already"
-            raise DataError(f"{to}: holds moving digits made with other options; give another --to, or delete it")
-        if to.exists() and (not to.is_dir() or any(to.iterdir())):
-            raise DataError(f"{to}: is not an empty folder; give a new one as --to")
-        to.absolute().parent.mkdir(parents=True, exist_ok=True)
-        partial = to.absolute().with_name(f".{to.absolute().name}.partial")
-        if partial.exists():
-            shutil.rmtree(partial)
-        try:
-            _write_clips(partial, options)
-            write_atomically(partial / _FACTS, facts)
-            if to.exists():
-                to.rmdir()
-            partial.rename(to)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        return f"moving-digits: wrote {options.clips} clips to {to}"
+        counts = count_clips(options)
+        frames = self.defaults.clip_frames if options.frames is None else options.frames
+        facts: dict[str, Label] = {
+            "clips": options.clips,
+            "seed": options.seed,
+            "frames": frames,
+            "train_fraction": options.train_fraction,
+            "digits": "mnist" if options.mnist else "scikit-learn",
+        }
 
+        @cache
+        def digits(split: int) -> DigitImages:
+            return mnist_digits(options.mnist, SPLITS[split]) if options.mnist else bundled_digits(SPLITS[split])
 
-def _check(options: FetchOptions) -> None:
-    if options.clips < 1:
-        raise DataError(f"--clips {options.clips}: at least 1 is needed")
-    if options.frames < 1:
-        raise DataError(f"--frames {options.frames}: at least 1 is needed")
-    if options.seed < 0:
-        raise DataError(f"--seed {options.seed}: 0 or more is needed")
-    if not 0 <= options.train_fraction <= 1:
-        raise DataError(f"--train-fraction {options.train_fraction:g}: a number from 0 to 1 is needed")
+        def draw(split: int, index: int) -> DrawnVideo:
+            clip = draw_clip(digits(split), frames, np.random.default_rng((options.seed, split, index)))
+            return DrawnVideo(clip.frames, clip.labels, clip.centres)
 
-
-def _facts(options: FetchOptions) -> bytes:
-    facts = {
-        "clips": options.clips,
-        "seed": options.seed,
-        "frames": options.frames,
-        "train_fraction": options.train_fraction,
-        "digits": "mnist" if options.mnist else "scikit-learn",
-    }
-    return json.dumps(facts, sort_keys=True).encode() + b"\n"
-
-
-def _write_clips(folder: Path, options: FetchOptions) -> None:
-    rows = []
-    for number, split in enumerate(_SPLITS):
-        count = round(options.clips * options.train_fraction)
-        count = count if split == "train" else options.clips - count
-        (folder / split).mkdir(parents=True)
-        if not count:
-            continue
-        digits = mnist_digits(options.mnist, split) if options.mnist else bundled_digits(split)
-        for name, clip in _clips(split, count, digits, options, number):
-            mp4, _ = encode_clip(clip.frames, FPS)
-            (folder / f"{name}.mp4").write_bytes(mp4)
-            np.save(folder / f"{name}.keypoints.npy", clip.centres)
-            rows.append(
-                {"path": f"{name}.mp4", "split": split, **clip.labels, "wall_hit": _csv(clip.labels["wall_hit"])}
-            )
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, _COLUMNS)
-    writer.writeheader()
-    writer.writerows(rows)
-    (folder / LABELS).write_bytes(text.getvalue().encode())
-
-
-def _clips(
-    split: str, count: int, digits: DigitImages, options: FetchOptions, number: int
-) -> Iterator[tuple[str, DrawnClip]]:
-    for index in range(count):
-        rng = np.random.default_rng((options.seed, number, index))
-        yield f"{split}/{index:06d}", draw_clip(digits, options.frames, rng)
-
-
-def _csv(value: Label) -> str:
-    return str(value).lower()
+        return DrawnSet(self.name, facts, FPS, counts, draw).write(to)

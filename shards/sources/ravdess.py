@@ -28,6 +28,7 @@ from kineme.shards.sources.base import (
     require_folder,
     stamp_of,
 )
+from kineme.shards.sources.fetching import fetch_files, was_begun
 from kineme.shards.sources.folder import VIDEO_SUFFIXES
 from kineme.shards.sources.landmarks import (
     DETECT_EVERY,
@@ -221,11 +222,10 @@ class RavdessSource:
         return {}
 
     def fetch(self, to: Path, options: FetchOptions) -> str:
-        """Raises DataError unless the videos are there: kineme does not download them."""
-        if self.present(to):
+        """Download and unpack the official files, unless some were put there by hand."""
+        if self.present(to) and not was_begun(to):
             return f"ravdess: videos are in {to}"
-        raise DataError(f"ravdess: kineme does not download this set; put under {to} from {self.origin}")
-
+        return fetch_files(self.name, to)
     def _item(self, path: Path, root: Path, tracked: Mapping[str, Path], with_sound: Mapping[str, Path]) -> SourceItem:
         name = source_name(path, root)
         labels = _labels(path.stem)

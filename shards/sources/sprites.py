@@ -17,6 +17,7 @@ from kineme.shards.media import Footage, UnreadableError
 from kineme.shards.sample import Frames, Label
 from kineme.shards.sampling import TimedFrame
 from kineme.shards.sources.base import Defaults, FetchOptions, SourceItem, Stamp, Tracks, require_folder, stamp_of
+from kineme.shards.sources.fetching import fetch_files
 
 CELL = 64
 SHEETS = 6
@@ -166,10 +167,8 @@ class SpritesSource:
         return {}
 
     def fetch(self, to: Path, options: FetchOptions) -> str:
-        """Raises DataError unless the sheets are there: kineme does not download them."""
-        if self.present(to):
-            return f"sprites: all 25 sheets are in {to}"
-        raise DataError(f"sprites: kineme does not download this set; copy to {to} from {self.origin}")
+        """Download the sheets. Raises DataError where that fails."""
+        return fetch_files(self.name, to)
 
 
 def _item(root: Path, character: int, sheets: tuple[int, ...], action: str, split: str) -> SourceItem:
