@@ -111,7 +111,7 @@ def test_ingest_again_says_so(shards: Path) -> None:
 
 
 def test_verify_finds_a_changed_shard(shards: Path, tmp_path: Path) -> None:
-    assert "3 clips in 1 shards, all as they were written" in call("verify", shards)[0]
+    assert "3 clips in 2 shards, all as they were written" in call("verify", shards)[0]
     assert json.loads(call("verify", shards, "--json")[0]) == {"problems": []}
     for path in shards.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
