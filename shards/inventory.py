@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -62,7 +63,9 @@ def entry_of(item: SourceItem) -> Entry:
     """A listed video as it looks now."""
     stamp = item.opener.stamp()
     facts = json.dumps([sorted(item.labels.items()), item.split]).encode()
-    return Entry(item.source, stamp.bytes, stamp.modified_ns, hashlib.sha256(facts).hexdigest()[:16])
+    # Many videos have the same labels: one string for all of them.
+    digest = sys.intern(hashlib.sha256(facts).hexdigest()[:16])
+    return Entry(item.source, stamp.bytes, stamp.modified_ns, digest)
 
 
 def to_parquet(entries: Iterable[Entry]) -> bytes:

@@ -179,12 +179,15 @@ class Sidecars:
         return Tracks(_load_track(self.keypoints, 3), _load_track(self.actions, 2))
 
 
+NO_SIDECARS = Sidecars()
+
+
 @dataclass(frozen=True, slots=True)
 class VideoFile:
     """A file that FFmpeg reads."""
 
     path: Path
-    sidecars: Sidecars = field(default_factory=Sidecars)
+    sidecars: Sidecars = NO_SIDECARS
 
     def stamp(self) -> Stamp:
         """Of the file."""
@@ -210,7 +213,7 @@ class ImageFolder:
     """A folder of numbered images: one video."""
 
     paths: tuple[Path, ...]
-    sidecars: Sidecars = field(default_factory=Sidecars)
+    sidecars: Sidecars = NO_SIDECARS
 
     def stamp(self) -> Stamp:
         """Of all images together."""

@@ -7,11 +7,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from kineme.shards.errors import DataError
 from kineme.shards.sample import Label
 from kineme.shards.sources.base import (
+    NO_SIDECARS,
     NOT_SPLIT,
     Defaults,
     FetchOptions,
@@ -67,7 +69,7 @@ class FolderSource:
         found = {item.source: item for item in _walk(root)}
         labelled = _read_labels(root / LABELS)
         if labelled is None:
-            items = [replace(item, labels=_folder_label(name)) for name, item in found.items()]
+            items = [replace(item, labels=_label(name.rpartition("/")[0])) for name, item in found.items()]
         else:
             for name in labelled.keys() - found.keys():
                 found[name] = SourceItem(name, Missing(f"named in {LABELS} and not found as a video"))
@@ -134,10 +136,11 @@ def _sidecars(stem: Path) -> Sidecars:
     """``stem`` is the video's path without suffix. with_suffix would cut a name with dots once more."""
     keypoints = stem.with_name(f"{stem.name}.keypoints.npy")
     actions = stem.with_name(f"{stem.name}.actions.npy")
-    return Sidecars(
+    found = Sidecars(
         keypoints=keypoints.absolute() if keypoints.is_file() else None,
         actions=actions.absolute() if actions.is_file() else None,
     )
+    return found if found.paths() else NO_SIDECARS
 
 
 def _name(path: Path, root: Path) -> str:
@@ -157,8 +160,8 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
-def _folder_label(source: str) -> dict[str, Label]:
-    folder = source.rpartition("/")[0]
+@cache  # one object for all videos of a folder
+def _label(folder: str) -> Mapping[str, Label]:
     return {"folder": folder} if folder else {}
 
 
