@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from kineme.pipeline.commands import data, learn, search
+from kineme.pipeline.commands import ingest, learn, search, shards, sources
 from kineme.pipeline.errors import RunError
 from kineme.retrieval.errors import RetrievalError
 from kineme.shards.errors import DataError
@@ -24,11 +24,11 @@ app = typer.Typer(
 )
 
 for command in (
-    data.datasets,
-    data.fetch,
-    data.ingest,
-    data.inspect,
-    data.verify,
+    sources.datasets,
+    sources.fetch,
+    ingest.ingest,
+    shards.inspect,
+    shards.verify,
     learn.train,
     learn.evaluate,
     search.index,

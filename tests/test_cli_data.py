@@ -11,10 +11,11 @@ from PIL import Image
 from typer.testing import CliRunner
 from video_files import write_video
 
-from kineme.pipeline.commands import data
+from kineme.pipeline.commands import ingest, sources
+from kineme.pipeline.commands import shards as shard_commands
 from kineme.shards.errors import DataError
 
-COMMANDS = (data.datasets, data.fetch, data.ingest, data.inspect, data.verify)
+COMMANDS = (sources.datasets, sources.fetch, ingest.ingest, shard_commands.inspect, shard_commands.verify)
 
 
 def call(*arguments: object, code: int = 0) -> tuple[str, str]:

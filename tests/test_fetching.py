@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from kineme.pipeline.cli import app
 from kineme.shards.download import UnreachableError
 from kineme.shards.errors import DataError
-from kineme.shards.sources.base import FetchOptions
-from kineme.shards.sources.fetching import CHECKSUMS, Watcher, fetch_files, fetch_origin, watched_by
+from kineme.shards.sources.base import NOBODY, FetchOptions, Watcher
+from kineme.shards.sources.fetching import CHECKSUMS, fetch_files, fetch_origin
 from kineme.shards.sources.moving_mnist import MovingMnistSource
 from kineme.shards.sources.origins import ORIGINS, Origin, OriginFile, ZenodoFiles
 from kineme.shards.sources.sprites import SpritesSource
@@ -77,18 +77,18 @@ def test_everything_comes_once_and_the_licence_first(server: FileServer, origin:
         assert not server.asked
         said.append(text)
 
-    with watched_by(Watcher(say, lambda *now: progress.append(now))):
-        line = fetch_origin("set", origin, tmp_path / "set")
-        assert "CC0, by nobody" in said[0]
-        assert tree(tmp_path / "set") == WHOLE
-        assert line.startswith(f"set: 3 files in {tmp_path / 'set'}, 3 of them got now")
-        assert "nobody publishes checksums for 2 of them" in line
-        assert ("sub/a", len(FILES["a"]), len(FILES["a"])) in progress
-        server.asked.clear()
-        said.clear()
-        assert "0 of them got now" in fetch_origin("set", origin, tmp_path / "set")
-        assert not server.asked
-        assert not said
+    watcher = Watcher(say, lambda *now: progress.append(now))
+    line = fetch_origin("set", origin, tmp_path / "set", watcher)
+    assert "CC0, by nobody" in said[0]
+    assert tree(tmp_path / "set") == WHOLE
+    assert line.startswith(f"set: 3 files in {tmp_path / 'set'}, 3 of them got now")
+    assert "nobody publishes checksums for 2 of them" in line
+    assert ("sub/a", len(FILES["a"]), len(FILES["a"])) in progress
+    server.asked.clear()
+    said.clear()
+    assert "0 of them got now" in fetch_origin("set", origin, tmp_path / "set", watcher)
+    assert not server.asked
+    assert not said
     sums = dict(reversed(line.split("  ")) for line in (tmp_path / "set" / CHECKSUMS).read_text().splitlines())
     assert sums == {"sub/a": sha256(FILES["a"]), "b": sha256(FILES["b"]), "z.zip": sha256(FILES["z"])}
 
@@ -200,7 +200,7 @@ def test_the_tables_know_the_real_files(data_dir: Path, tmp_path: Path) -> None:
     )
     assert MovingMnistSource().present(tmp_path / "mnist")
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz: is not the published file"):
-        fetch_files("moving-mnist", tmp_path / "mnist")
+        fetch_files("moving-mnist", tmp_path / "mnist", NOBODY)
 
 
 def test_the_command_line_says_what_it_does(

@@ -213,7 +213,7 @@ class BairSource:
         """Download and unpack the official files, 30 GB, unless some were put there by hand."""
         if self.present(to) and not was_begun(to):
             return f"bair: its files are in {to}"
-        return fetch_files(self.name, to)
+        return fetch_files(self.name, to, options.watcher)
     def _record_items(self, name: str, path: Path) -> Iterator[SourceItem]:
         split = _split(name, path.parent)
         try:

@@ -94,6 +94,22 @@ class Defaults:
 
 
 @dataclass(frozen=True)
+class Watcher:
+    """Is told how fetching goes.
+
+    Attributes:
+        say: called with lines for the user, the licence first.
+        progress: called with a file's name, the bytes of it that are here, and those of all of it if that is known.
+    """
+
+    say: Callable[[str], None] = lambda _text: None
+    progress: Callable[[str, int, int | None], None] = lambda _name, _done, _total: None
+
+
+NOBODY = Watcher()
+
+
+@dataclass(frozen=True)
 class FetchOptions:
     """What ``kineme fetch`` was told; a source uses what concerns it. ``frames`` None: as many as its clips have."""
 
@@ -102,6 +118,7 @@ class FetchOptions:
     frames: int | None = None
     train_fraction: float = 0.8
     mnist: Path | None = None
+    watcher: Watcher = NOBODY
 
 
 class Source(Protocol):

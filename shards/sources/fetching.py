@@ -6,16 +6,14 @@ import json
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 
 from kineme.shards.archives import unpack
 from kineme.shards.download import UnreachableError, download
 from kineme.shards.errors import DataError
 from kineme.shards.manifest import write_atomically
+from kineme.shards.sources.base import NOBODY, Watcher
 from kineme.shards.sources.origins import ORIGINS, Origin, OriginFile, ZenodoFiles
 
 CHECKSUMS = "SHA256SUMS"
@@ -24,43 +22,19 @@ CHECKSUMS = "SHA256SUMS"
 _TIMEOUT_S = 30.0
 
 
-@dataclass(frozen=True)
-class Watcher:
-    """Is told how fetching goes.
-
-    Attributes:
-        say: called with lines for the user, the licence first.
-        progress: called with a file's name, the bytes of it that are here, and those of all of it if that is known.
-    """
-
-    say: Callable[[str], None] = lambda _text: None
-    progress: Callable[[str, int, int | None], None] = lambda _name, _done, _total: None
-
-
-_WATCHER = ContextVar("watcher", default=Watcher())  # noqa: B039 - it is frozen
-
-
-@contextmanager
-def watched_by(watcher: Watcher) -> Iterator[None]:
-    """Tell ``watcher`` of whatever is fetched inside the block."""
-    token = _WATCHER.set(watcher)
-    try:
-        yield
-    finally:
-        _WATCHER.reset(token)
-
-
 def was_begun(to: Path) -> bool:
     """Whether files of a data set were ever fetched into a folder, so that what is there may be a part of them."""
     return (to / CHECKSUMS).exists()
 
 
-def fetch_files(name: str, to: Path, extras: Collection[str] = ()) -> str:
+def fetch_files(name: str, to: Path, watcher: Watcher, extras: Collection[str] = ()) -> str:
     """Get the original files of a data set of :mod:`kineme.shards.sources.origins`; see :func:`fetch_origin`."""
-    return fetch_origin(name, ORIGINS[name], to, extras)
+    return fetch_origin(name, ORIGINS[name], to, watcher, extras)
 
 
-def fetch_origin(name: str, origin: Origin, to: Path, extras: Collection[str] = ()) -> str:
+def fetch_origin(
+    name: str, origin: Origin, to: Path, watcher: Watcher = NOBODY, extras: Collection[str] = ()
+) -> str:
     """Get the files of a data set that are not there yet. Run again, it goes on where it was stopped.
 
     Files that were put there by hand are taken as they are, if their checksums are right. Archives are unpacked and
@@ -70,6 +44,7 @@ def fetch_origin(name: str, origin: Origin, to: Path, extras: Collection[str] = 
         name: of the data set.
         origin: where the files are.
         to: folder for them; made if missing.
+        watcher: is told how it goes.
         extras: paths of files to get that are not got otherwise.
 
     Returns:
@@ -81,12 +56,12 @@ def fetch_origin(name: str, origin: Origin, to: Path, extras: Collection[str] = 
     """
     if to.exists() and not to.is_dir():
         raise DataError(f"{to}: is a file; --to needs a folder")
-    folder = _Folder(to)
+    folder = _Folder(to, watcher)
     try:
         files = [file for file in _listed(origin) if not file.extra or file.path in extras]
         missing = [file for file in files if not folder.has(file)]
         if missing:
-            _announce(name, origin, missing)
+            _announce(name, origin, missing, watcher)
         for file in files:
             folder.get(file)
     except UnreachableError as error:
@@ -98,12 +73,11 @@ def fetch_origin(name: str, origin: Origin, to: Path, extras: Collection[str] = 
     return f"{line}; checksums are as published"
 
 
-def _announce(name: str, origin: Origin, missing: list[OriginFile]) -> None:
-    say = _WATCHER.get().say
-    say(f"{name}: licence: {origin.licence}; see {origin.page}")
+def _announce(name: str, origin: Origin, missing: list[OriginFile], watcher: Watcher) -> None:
+    watcher.say(f"{name}: licence: {origin.licence}; see {origin.page}")
     sizes = [file.size for file in missing if file.size is not None]
     size = f"{sum(sizes) / 1e6:,.1f} MB" if len(sizes) == len(missing) else "of a size that is not published"
-    say(f"{name}: {len(missing)} files to get, {size}")
+    watcher.say(f"{name}: {len(missing)} files to get, {size}")
 
 
 def _listed(origin: Origin) -> tuple[OriginFile, ...]:
@@ -149,8 +123,9 @@ def _no_list(asked: ZenodoFiles, reason: object) -> UnreachableError:
 class _Folder:
     """The files of a data set that are there, and the notes on them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, watcher: Watcher) -> None:
         self._root = root
+        self._watcher = watcher
         self._sums = _read_checksums(root / CHECKSUMS)
 
     def has(self, file: OriginFile) -> bool:
@@ -163,7 +138,7 @@ class _Folder:
             return
         path = self._root / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        found = _download(file, path)
+        found = _download(file, path, self._watcher)
         noted = self._sums.setdefault(file.path, found)
         if noted != found:
             raise DataError(
@@ -190,9 +165,8 @@ class _Folder:
         return path.with_name(f".{path.name}.unpacked")
 
 
-def _download(file: OriginFile, path: Path) -> str:
+def _download(file: OriginFile, path: Path, watcher: Watcher) -> str:
     """From the first address that gives it; its sha256."""
-    report = _WATCHER.get().progress
     errors: list[DataError] = []
     for url in file.urls:
         try:
@@ -202,7 +176,7 @@ def _download(file: OriginFile, path: Path) -> str:
                 sha256=file.sha256,
                 md5=file.md5,
                 size=file.size,
-                progress=lambda done, total: report(file.path, done, total),
+                progress=lambda done, total: watcher.progress(file.path, done, total),
             )
         except DataError as error:
             errors.append(error)

@@ -263,7 +263,8 @@ class MovingMnistSource:
 
     def fetch(self, to: Path, options: FetchOptions) -> str:
         """Download the MNIST files and, if asked for, the published sequences. Raises DataError where that fails."""
-        return fetch_files(self.name, to, extras=(PUBLISHED,) if self.published == "yes" else ())
+        extras = (PUBLISHED,) if self.published == "yes" else ()
+        return fetch_files(self.name, to, options.watcher, extras)
 
 
 def _count(name: str, value: int | str) -> int:

@@ -225,7 +225,7 @@ class RavdessSource:
         """Download and unpack the official files, unless some were put there by hand."""
         if self.present(to) and not was_begun(to):
             return f"ravdess: videos are in {to}"
-        return fetch_files(self.name, to)
+        return fetch_files(self.name, to, options.watcher)
     def _item(self, path: Path, root: Path, tracked: Mapping[str, Path], with_sound: Mapping[str, Path]) -> SourceItem:
         name = source_name(path, root)
         labels = _labels(path.stem)

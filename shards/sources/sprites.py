@@ -168,7 +168,7 @@ class SpritesSource:
 
     def fetch(self, to: Path, options: FetchOptions) -> str:
         """Download the sheets. Raises DataError where that fails."""
-        return fetch_files(self.name, to)
+        return fetch_files(self.name, to, options.watcher)
 
 
 def _item(root: Path, character: int, sheets: tuple[int, ...], action: str, split: str) -> SourceItem:

@@ -133,7 +133,7 @@ class WeizmannSource:
         """Download the videos of all actions, unless some were put there by hand. Raises DataError where that fails."""
         if self.present(to) and not was_begun(to):
             return f"weizmann: videos are in {to}"
-        return fetch_files(self.name, to)
+        return fetch_files(self.name, to, options.watcher)
 
     def _item(self, path: Path, root: Path) -> SourceItem:
         name = source_name(path, root)
