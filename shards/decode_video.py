@@ -99,6 +99,9 @@ def decode_video(task: Task, beat: Callable[[], None] = lambda: None) -> Iterato
             reason = error.strerror or str(error)
         except MemoryError:
             reason = "its frames do not fit into memory; see --memory-gb"
+        # Whatever surprise a damaged file has for a library, it costs one video.
+        except Exception as error:  # noqa: BLE001
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         else:
             yield Done(sha256, footage.fps, task.sampling.rate(footage.fps))
             return

@@ -81,7 +81,10 @@ def _decord_frames(path: Path, index: _Index) -> Iterator[TimedFrame]:
                 if image.shape[2] != 3:  # narrow frames of some widths: it takes the padding for channels
                     raise UnreadableError(f"decord returned {image.shape[2]} channels")
                 yield TimedFrame(start_s, image)
-        except (decord.DECORDError, RuntimeError, AssertionError, UnicodeError, StopIteration) as error:
+        except (
+            *(decord.DECORDError, decord.DECORDLimitReachedError),
+            *(RuntimeError, AssertionError, UnicodeError, StopIteration),
+        ) as error:
             raise UnreadableError(f"decord: {_last_line(error)}") from error
         if complaints.seek(0, os.SEEK_END):
             raise UnreadableError("decord hid damage that FFmpeg reported")
@@ -101,7 +104,7 @@ def _pyav_frames(path: Path, index: _Index) -> Iterator[TimedFrame]:
     number = 0
     first_s: float | None = None
     try:
-        with _open(path) as container:
+        with open_media(path) as container:
             stream = container.streams.best("video")
             assert isinstance(stream, av.VideoStream)  # _read_index has seen it
             stream.codec_context.thread_count = 1
@@ -123,8 +126,10 @@ def _decoded(container: av.container.InputContainer, stream: av.VideoStream) -> 
         yield from (frame for frame in packet.decode() if isinstance(frame, av.VideoFrame))
 
 
-def _open(path: Path) -> av.container.InputContainer:
-    return av.open(path, options={"protocol_whitelist": "file"})
+def open_media(path: Path) -> av.container.InputContainer:
+    """A local file, opened by PyAV; nothing it points at is. Raises av.FFmpegError."""
+    # Titles in other encodings than UTF-8 are no reason to refuse a video.
+    return av.open(path, options={"protocol_whitelist": "file"}, metadata_errors="replace")
 
 
 def _read_index(path: Path) -> _Index:
@@ -134,12 +139,15 @@ def _read_index(path: Path) -> _Index:
         UnreadableError: no container or video stream FFmpeg can read, or one that was cut short.
     """
     try:
-        with _open(path) as container:
+        with open_media(path) as container:
             if container.format.name in _PLAYLISTS:
                 raise UnreadableError(f"not a video but a playlist ({container.format.name})")
             stream = container.streams.best("video")
             if stream is None or not isinstance(stream, av.VideoStream):
                 raise UnreadableError("no video stream (sound only)" if container.streams else "no video stream")
+            codec = getattr(stream.codec_context, "name", None)  # there is no context without a decoder
+            if codec is None:
+                raise UnreadableError("no decoder for its video stream")
             starts: list[float | None] = []
             packets, last_s = 0, 0.0
             for packet in container.demux():
@@ -155,7 +163,7 @@ def _read_index(path: Path) -> _Index:
                         starts.append(start_s)
             _check_whole(container, stream.frames, packets, last_s)
             rate = float(stream.average_rate or stream.guessed_rate or 0)
-            return _Index(*_times(starts, rate), codec=stream.codec_context.name)
+            return _Index(*_times(starts, rate), codec=codec)
     except av.FFmpegError as error:
         raise UnreadableError(f"not a video FFmpeg can read ({_reason(error)})") from error
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kineme.shards.errors import DataError
-from kineme.shards.media import Footage, UnreadableError
+from kineme.shards.media import Footage, UnreadableError, open_media
 from kineme.shards.sample import Frames, Label
 from kineme.shards.sampling import TimedFrame
 from kineme.shards.sources.base import (
@@ -240,9 +240,9 @@ def _loses(path: Path) -> bool:
     import av
 
     try:
-        with av.open(path, options={"protocol_whitelist": "file"}) as container:
+        with open_media(path) as container:
             stream = container.streams.best("video")
-            return stream is not None and stream.codec_context.name not in LOSSLESS_CODECS
+            return stream is not None and getattr(stream.codec_context, "name", None) not in LOSSLESS_CODECS
     except (av.FFmpegError, OSError):
         return False
 
