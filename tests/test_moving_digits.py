@@ -127,7 +127,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="not an empty folder"):
         source.fetch(tmp_path, FetchOptions(clips=2))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    with pytest.raises(DataError, match="no moving digits"):
+    with pytest.raises(DataError, match="holds no moving-digits"):
         source.items(tmp_path)
     source.fetch(tmp_path / "new", FetchOptions(clips=2))
     assert "already" in source.fetch(tmp_path / "new", FetchOptions(clips=2))

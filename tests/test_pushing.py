@@ -314,7 +314,7 @@ def test_more_clips_keep_the_first_and_frames_may_be_fewer(tmp_path: Path) -> No
         source.fetch(tmp_path / "few", FetchOptions(clips=2, train_fraction=1))
     with pytest.raises(DataError, match="--frames 0"):
         source.fetch(tmp_path / "new", FetchOptions(frames=0))
-    with pytest.raises(DataError, match="no simulated pushing"):
+    with pytest.raises(DataError, match="holds no pushing"):
         source.items(tmp_path)
 
 

@@ -214,6 +214,7 @@ class BairSource:
         if self.present(to) and not was_begun(to):
             return f"bair: its files are in {to}"
         return fetch_files(self.name, to, options.watcher)
+
     def _record_items(self, name: str, path: Path) -> Iterator[SourceItem]:
         split = _split(name, path.parent)
         try:

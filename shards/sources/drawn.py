@@ -17,8 +17,8 @@ from kineme.shards.codec import encode_clip
 from kineme.shards.errors import DataError
 from kineme.shards.manifest import write_atomically
 from kineme.shards.sample import Frames, Label
-from kineme.shards.sources.base import FetchOptions
-from kineme.shards.sources.folder import LABELS
+from kineme.shards.sources.base import FetchOptions, SourceItem
+from kineme.shards.sources.folder import LABELS, FolderSource
 
 SPLITS = ("train", "test")
 
@@ -62,7 +62,7 @@ class DrawnSet:
         """
         clips = sum(self.counts.values())
         facts = json.dumps(dict(self.facts), sort_keys=True).encode() + b"\n"
-        mark = to / f"{self.name}.json"
+        mark = _mark(self.name, to)
         if mark.is_file():
             if mark.read_bytes() == facts:
                 return f"{self.name}: {to} holds these {clips} clips already"
@@ -105,6 +105,22 @@ class DrawnSet:
         for number, split in enumerate(SPLITS):
             for index in range(self.counts[split]):
                 yield split, f"{split}/{index:06d}", self.draw(number, index)
+
+
+def was_drawn(name: str, root: Path) -> bool:
+    """Whether a folder holds a drawn set, all of it."""
+    return _mark(name, root).is_file()
+
+
+def drawn_items(name: str, root: Path) -> list[SourceItem]:
+    """The video files of a drawn set, found as in any folder. Raises DataError if ``root`` holds none."""
+    if root.is_dir() and not was_drawn(name, root):
+        raise DataError(f"{root}: holds no {name}; make it with kineme fetch {name} --to {root}")
+    return FolderSource().items(root)
+
+
+def _mark(name: str, root: Path) -> Path:
+    return root / f"{name}.json"
 
 
 def count_clips(options: FetchOptions) -> dict[str, int]:

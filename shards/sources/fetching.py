@@ -32,9 +32,7 @@ def fetch_files(name: str, to: Path, watcher: Watcher, extras: Collection[str] =
     return fetch_origin(name, ORIGINS[name], to, watcher, extras)
 
 
-def fetch_origin(
-    name: str, origin: Origin, to: Path, watcher: Watcher = NOBODY, extras: Collection[str] = ()
-) -> str:
+def fetch_origin(name: str, origin: Origin, to: Path, watcher: Watcher = NOBODY, extras: Collection[str] = ()) -> str:
     """Get the files of a data set that are not there yet. Run again, it goes on where it was stopped.
 
     Files that were put there by hand are taken as they are, if their checksums are right. Archives are unpacked and

@@ -13,12 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kineme.shards.errors import DataError
 from kineme.shards.sample import Frames, Label
 from kineme.shards.sources.base import Defaults, FetchOptions, SourceItem
 from kineme.shards.sources.digit_images import DigitImages, bundled_digits, mnist_digits
-from kineme.shards.sources.drawn import SPLITS, DrawnSet, DrawnVideo, count_clips
-from kineme.shards.sources.folder import FolderSource
+from kineme.shards.sources.drawn import SPLITS, DrawnSet, DrawnVideo, count_clips, drawn_items, was_drawn
 
 SIZE = 64
 FPS = 25.0
@@ -26,8 +24,6 @@ SPEEDS = (1, 2, 3)
 """Pixels a frame, along the path."""
 DIRECTIONS = ("e", "ne", "n", "nw", "w", "sw", "s", "se")
 """Compass, by eighths of a turn from east; north is up."""
-
-_FACTS = "moving-digits.json"
 
 
 @dataclass(frozen=True)
@@ -136,13 +132,11 @@ class MovingDigitsSource:
 
     def present(self, root: Path) -> bool:
         """Whether the clips were written there."""
-        return (root / _FACTS).is_file()
+        return was_drawn(self.name, root)
 
     def items(self, root: Path) -> list[SourceItem]:
         """The video files, found as in any folder. Raises DataError if ``root`` holds no moving digits."""
-        if root.is_dir() and not self.present(root):
-            raise DataError(f"{root}: holds no moving digits; make them with kineme fetch moving-digits --to {root}")
-        return FolderSource().items(root)
+        return drawn_items(self.name, root)
 
     def attachments(self, root: Path) -> Mapping[str, bytes]:
         """None."""

@@ -14,11 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kineme.shards.errors import DataError
 from kineme.shards.sample import Label
 from kineme.shards.sources.base import Defaults, FetchOptions, SourceItem
-from kineme.shards.sources.drawn import DrawnSet, DrawnVideo, count_clips
-from kineme.shards.sources.folder import FolderSource
+from kineme.shards.sources.drawn import DrawnSet, DrawnVideo, count_clips, drawn_items, was_drawn
 from kineme.shards.sources.pushing_picture import SIZE, draw_frame, draw_look
 from kineme.shards.sources.pushing_policy import PushingPolicy, draw_start
 from kineme.shards.sources.pushing_world import SIDE, STEP_S, PushingWorld, WorldState
@@ -28,8 +26,6 @@ MOVED_PX = 4.0
 """An object has been moved if its centre was ever so many pixels from where it started."""
 DIRECTIONS = ("e", "ne", "n", "nw", "w", "sw", "s", "se")
 """Compass, by eighths of a turn from east; north is up."""
-
-_FACTS = "pushing.json"
 
 
 def draw_sequence(frames: int, rng: np.random.Generator) -> DrawnVideo:
@@ -101,13 +97,11 @@ class PushingSource:
 
     def present(self, root: Path) -> bool:
         """Whether the clips were written there."""
-        return (root / _FACTS).is_file()
+        return was_drawn(self.name, root)
 
     def items(self, root: Path) -> list[SourceItem]:
         """The video files, found as in any folder. Raises DataError if ``root`` holds no simulated pushing."""
-        if root.is_dir() and not self.present(root):
-            raise DataError(f"{root}: holds no simulated pushing; make it with kineme fetch pushing --to {root}")
-        return FolderSource().items(root)
+        return drawn_items(self.name, root)
 
     def attachments(self, root: Path) -> Mapping[str, bytes]:
         """None."""

@@ -226,6 +226,7 @@ class RavdessSource:
         if self.present(to) and not was_begun(to):
             return f"ravdess: videos are in {to}"
         return fetch_files(self.name, to, options.watcher)
+
     def _item(self, path: Path, root: Path, tracked: Mapping[str, Path], with_sound: Mapping[str, Path]) -> SourceItem:
         name = source_name(path, root)
         labels = _labels(path.stem)
