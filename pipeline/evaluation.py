@@ -7,21 +7,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kineme.pipeline.errors import RunError
-from kineme.pipeline.protocols import protocols
+from kineme.pipeline.protocols import TEST_SPLIT, protocols
 from kineme.pipeline.run import environment, load_run
 from kineme.shards.manifest import Manifest
 
 
-def evaluate_run(folder: Path, shards: Path, protocol: str | None = None) -> dict[str, object]:
-    """{protocol, recipe, metrics, data, device, seconds, date, command, versions} of a run on the test split.
+def evaluate_run(folder: Path, shards: Path, protocol: str | None = None, split: str = TEST_SPLIT) -> dict[str, object]:
+    """{protocol, recipe, metrics, split, data, device, seconds, date, command, versions} of a run on a split.
 
     Args:
         folder: run folder.
-        shards: ingested data with a test split.
+        shards: ingested data.
         protocol: by name; the one for this kind of run if not given.
+        split: of the shards, or what a label picks out: ``actor=daria``.
 
     Raises:
         RunError: no such protocol, or one for another kind of run.
+        DataError: the shards hold no clips of the split.
     """
     run = load_run(folder)
     kind = run.recipe.kind
@@ -35,12 +37,13 @@ def evaluate_run(folder: Path, shards: Path, protocol: str | None = None) -> dic
             f"--protocol {name}: measures {known[name][0]} runs, {folder} is {kind}; use {', '.join(fitting)}"
         )
     started = time.monotonic()
-    metrics = known[name][1](run, shards)
+    metrics = known[name][1](run, shards, split)
     surroundings = environment()
     return {
         "protocol": name,
         "recipe": run.recipe.model_dump(mode="json"),
         "metrics": metrics,
+        "split": split,
         "data": {"shards": shards.name, "dataset": Manifest.load(shards).dataset, "clips": metrics["clips"]},
         "device": surroundings["device"],
         "seconds": round(time.monotonic() - started, 1),

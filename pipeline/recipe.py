@@ -81,7 +81,13 @@ class FramePredictorObjective(_Section):
 
 
 class DataSection(_Section):
-    """What of the shards is trained on. ``cache`` decodes every clip once and keeps it beside the run, uncompressed."""
+    """What of the shards is trained on.
+
+    ``split`` is a stored split, or a label: ``actor=daria``, ``actor!=daria``. ``cache`` decodes every clip once and
+    keeps it, uncompressed, in SHARDS/.cache, which never holds more than ``cache_gb`` (1e9 bytes; left out: half of the
+    disk space free without it); clips beyond that are decoded every epoch. ``endless`` draws so many new clips each
+    epoch instead, where the shards can. ``resident`` keeps all clips in the memory of the device.
+    """
 
     split: str | None = "train"
     clip_frames: Annotated[int, Field(ge=2)] = 16
@@ -89,6 +95,9 @@ class DataSection(_Section):
     batch_size: Annotated[int, Field(ge=1)] = 32
     workers: Annotated[int, Field(ge=0)] = 2
     cache: bool = True
+    cache_gb: Annotated[float, Field(ge=0)] | None = None
+    endless: Annotated[int, Field(ge=1)] | None = None
+    resident: bool = False
     augment: dict[str, dict[str, Any]] = {}
 
 

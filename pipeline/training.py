@@ -18,11 +18,12 @@ from torch import Tensor
 
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.frames import to_model, to_uint8
+from kineme.pipeline.interrupts import DeferredInterrupt
 from kineme.pipeline.recipe import OptimizerSection, Recipe, dump_recipe, load_recipe
 from kineme.pipeline.run import CHECKPOINT, RECIPE, save_weights, write_environment
 from kineme.pipeline.tasks import make_task
 from kineme.shards.augment import make_augmentation
-from kineme.shards.loader import ClipBatch, clip_loader
+from kineme.shards.loader import ClipBatch, ClipLoader, clip_loader
 
 SAVE_EVERY_S = 60.0
 
@@ -49,9 +50,47 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
         raise RunError(f"--accelerator {accelerator}: use auto, cpu or gpu")
     _quieten()
     L.seed_everything(recipe.training.seed, verbose=False)
-    data = recipe.data
     cpu_only = accelerator == "cpu" or not torch.cuda.is_available()
-    loader = clip_loader(
+    terminal = sys.stdout.isatty()
+    interrupt = DeferredInterrupt()
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        max_epochs=recipe.training.epochs,
+        precision=_precision(recipe.training.precision, cpu_only),
+        gradient_clip_val=recipe.optimizer.gradient_clip,
+        logger=False,
+        callbacks=[RunKeeper(recipe, run, interrupt), *([RichProgressBar()] if terminal else [])],
+        enable_progress_bar=terminal,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        # The loader shares out the clips itself.
+        use_distributed_sampler=False,
+    )
+    loader = _make_loader(recipe, shards, trainer, cpu_only)
+    if checkpoint is not None:
+        # Lightning 2.6 does so, too, but not from a checkpoint at the end of an epoch.
+        loader.load_state_dict(torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["data"])
+    module = TrainingModule(recipe)
+    # Not before everything was found to fit, so that a refused run leaves nothing in the way of the next try.
+    _make_folder(recipe, run)
+    trainer.loggers = [_csv_logger(run, checkpoint), TensorBoardLogger(run, "metrics", version="")]
+    # Small data are logged once an epoch, or a short run would have no curve at all.
+    trainer.log_every_n_steps = min(20, len(loader))
+    try:
+        with interrupt:
+            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        # What Lightning makes of an interrupt.
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _make_loader(recipe: Recipe, shards: Path, trainer: L.Trainer, cpu_only: bool) -> ClipLoader:
+    data = recipe.data
+    # On a CPU the network needs the cores more than reading the cache does.
+    from_cache = data.cache and data.cache_gb is None and data.endless is None
+    return clip_loader(
         shards,
         batch_size=data.batch_size,
         clip_frames=data.clip_frames,
@@ -59,41 +98,15 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
         split=data.split,
         shuffle=True,
         seed=recipe.training.seed,
-        # On a CPU the network needs the cores more than reading the cache does.
-        workers=0 if cpu_only and data.cache else data.workers,
+        workers=0 if cpu_only and from_cache else data.workers,
         cache=shards / ".cache" if data.cache else None,
+        cache_gb=data.cache_gb,
+        endless=data.endless,
+        resident=trainer.strategy.root_device if data.resident else None,
         drop_last=True,
-        epoch=_saved_epoch(checkpoint),
+        rank=trainer.global_rank,
+        ranks=trainer.world_size,
     )
-    if data.cache and len(loader) == 0:
-        raise RunError(
-            f"{shards}: fewer clips than data.batch_size {data.batch_size}; lower it with --set data.batch_size=N"
-        )
-    module = TrainingModule(recipe)
-    # Not before everything was found to fit, so that a refused run leaves nothing in the way of the next try.
-    _make_folder(recipe, run)
-    keeper = RunKeeper(recipe, run)
-    terminal = sys.stdout.isatty()
-    trainer = L.Trainer(
-        accelerator=accelerator,
-        max_epochs=recipe.training.epochs,
-        precision=_precision(recipe.training.precision, cpu_only),
-        gradient_clip_val=recipe.optimizer.gradient_clip,
-        logger=[_csv_logger(run, checkpoint), TensorBoardLogger(run, "metrics", version="")],
-        callbacks=[keeper, *([RichProgressBar()] if terminal else [])],
-        enable_progress_bar=terminal,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        # Small data are logged once an epoch, or a short run would have no curve at all.
-        log_every_n_steps=min(20, len(loader)) if data.cache else 20,
-    )
-    try:
-        trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:
-        # What Lightning makes of an interrupt.
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
 
 
 class TrainingModule(L.LightningModule):
@@ -112,9 +125,7 @@ class TrainingModule(L.LightningModule):
     def progress(self) -> float:
         """Done fraction of the training, in [0, 1]."""
         training = self.recipe.training
-        steps = self.trainer.estimated_stepping_batches
-        # Shards that are streamed have no known number of steps; Lightning then says -1.
-        done = self.trainer.global_step / steps if steps > 0 else self.trainer.current_epoch / training.epochs
+        done = self.trainer.global_step / self.trainer.estimated_stepping_batches
         if training.minutes is not None:
             done = max(done, self.elapsed_s / (60 * training.minutes))
         return float(min(1.0, done))
@@ -138,17 +149,22 @@ class TrainingModule(L.LightningModule):
         self.log_dict({name: value.detach() for name, value in parts.items()}, batch_size=len(batch))
         return parts["loss"]
 
-    def on_train_batch_end(self, outputs: Any, batch: ClipBatch, batch_idx: int) -> None:
-        """Count the time and stop when the minutes are used up."""
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the minutes are used up."""
+        minutes = self.recipe.training.minutes
+        return minutes is not None and self.elapsed_s >= 60 * minutes
+
+    def count_time(self) -> None:
+        """Add the time since the last step, called after each."""
         now = time.monotonic()
         self.elapsed_s += now - (self._tick or now)
         self._tick = now
-        if self.recipe.training.minutes is not None and self.elapsed_s >= 60 * self.recipe.training.minutes:
-            self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the time used, so that a resumed run has the rest of its minutes."""
+        """Keep the time used, so that a resumed run has the rest of its minutes, and which clip comes next."""
         checkpoint["elapsed_s"] = self.elapsed_s
+        checkpoint["data"] = self.trainer.train_dataloader.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the time used."""
@@ -156,34 +172,50 @@ class TrainingModule(L.LightningModule):
 
 
 class RunKeeper(L.Callback):
-    """Saves weights and checkpoint, draws samples, and where no bar can be shown prints a line an epoch."""
+    """Saves weights and checkpoint, draws samples, and where no bar can be shown prints a line an epoch.
 
-    def __init__(self, recipe: Recipe, run: Path) -> None:
+    Whatever ends a run, it is saved between two steps, and the checkpoint says which clip comes next.
+    """
+
+    def __init__(self, recipe: Recipe, run: Path, interrupt: DeferredInterrupt) -> None:
         self.recipe = recipe
         self.run = run
+        self.interrupt = interrupt
         self._saved = time.monotonic()
         self._frames: Tensor | None = None
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int
     ) -> None:
-        """Remember a few clips to draw."""
-        if self._frames is None and isinstance(module, TrainingModule):
+        """Stop or save where it is time to, and remember a few clips to draw."""
+        assert isinstance(module, TrainingModule)
+        if self._frames is None:
             self._frames = to_model(batch.frames[:6], module.task.frame_size)
+        module.count_time()
+        # One clock for all ranks: they save together.
+        over, interrupted, due = trainer.strategy.broadcast(
+            (module.out_of_time, self.interrupt.pending, time.monotonic() - self._saved > SAVE_EVERY_S)
+        )
+        if interrupted:
+            raise KeyboardInterrupt
+        if over or due:
+            self._save(trainer, module)
+        if over:
+            # Saved before Lightning hears of it: it would count the epoch as done.
+            trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """One line, and now and then a checkpoint and a picture."""
-        if not sys.stdout.isatty() and isinstance(module, TrainingModule):
+        """One line, and now and then a picture."""
+        if trainer.is_global_zero and not sys.stdout.isatty() and isinstance(module, TrainingModule):
             parts = "  ".join(f"{name} {float(v):.4g}" for name, v in sorted(trainer.callback_metrics.items()))
             print(f"epoch {trainer.current_epoch}  {module.elapsed_s:.0f} s  {parts}", flush=True)
-        if time.monotonic() - self._saved > SAVE_EVERY_S:
-            self._save(trainer, module)
         if trainer.current_epoch % self.recipe.training.picture_every_epochs == 0:
             self._draw(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Save what was reached."""
-        self._save(trainer, module)
+        if not trainer.should_stop:
+            self._save(trainer, module)
         self._draw(trainer, module)
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
@@ -256,12 +288,6 @@ def _csv_logger(run: Path, checkpoint: Path | None) -> CSVLogger:
     if before is not None:
         metrics.write_bytes(before)
     return logger
-
-
-def _saved_epoch(checkpoint: Path | None) -> int:
-    if checkpoint is None:
-        return 0
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"])
 
 
 def _precision(wanted: str, cpu_only: bool) -> Any:

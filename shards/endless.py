@@ -40,7 +40,7 @@ class DrawnClips(Dataset[Clip]):
     """Training clips without end: clip ``number`` of an epoch is drawn from (seed, epoch, number) alone.
 
     So every worker draws the same one, and no epoch repeats another. It stands where
-    :class:`~kineme.shards.loader.CachedClips` does, with the same sampler. Pickled, it is a path and numbers: a worker
+    :class:`~kineme.shards.stored.StoredClips` does, with the same sampler. Pickled, it is a path and numbers: a worker
     reads the file itself.
     """
 

@@ -46,11 +46,15 @@ class Window:
                 f"with --clip-frames {self.span}"
             )
 
-    def cut(self, record: ClipRecord, epoch: int) -> slice:
-        """The frames to take, by (seed, epoch, key) alone: neither workers nor the order of reading change them."""
-        start = 0
-        spare = record.num_frames - self.span
-        if self.seed is not None and spare > 0:
-            entropy = (self.seed, epoch, int.from_bytes(record.key.encode(), "big"))
-            start = int(np.random.default_rng(entropy).integers(spare + 1))
+    def start(self, key: str, num_frames: int, epoch: int) -> int:
+        """The first frame to take, by (seed, epoch, key) alone: neither workers nor the order of reading change it."""
+        spare = num_frames - self.span
+        if self.seed is None or spare <= 0:
+            return 0
+        entropy = (self.seed, epoch, int.from_bytes(key.encode(), "big"))
+        return int(np.random.default_rng(entropy).integers(spare + 1))
+
+    def cut(self, key: str, num_frames: int, epoch: int) -> slice:
+        """The frames to take of a stored clip of ``num_frames`` frames."""
+        start = self.start(key, num_frames, epoch)
         return slice(start, start + self.span, self.frame_step)

@@ -11,11 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tiny_runs import ENCODER, PREDICTOR, make_recipe, make_run
 
+from kineme.pipeline import cli
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe import OptimizerSection, Recipe, load_recipe
 from kineme.pipeline.run import load_run
@@ -127,15 +129,57 @@ def test_minutes_stop_a_run_that_has_epochs_left(digits: Path, tmp_path: Path) -
     assert checkpoint_of(run)["global_step"] <= saved["global_step"] + 1
 
 
-def test_streamed_shards_have_no_length_and_train_as_well(digits: Path, tmp_path: Path) -> None:
-    """The rate falls by the epochs; it would start at its end if -1 steps were taken for the length of the run."""
+def test_streamed_shards_train_as_well(digits: Path, tmp_path: Path) -> None:
     run = make_run(
         ENCODER, digits, tmp_path, "data.cache=false", "training.epochs=4", "data.workers=0", "optimizer.warmup_steps=0"
     )
     assert checkpoint_of(run)["global_step"] == 20
     recipe = load_recipe(run / "recipe.yaml")
     lr = checkpoint_of(run)["optimizer_states"][0]["param_groups"][0]["lr"]
-    assert lr == pytest.approx(learning_rate(recipe.optimizer, 19, 3 / 4))
+    assert lr == pytest.approx(learning_rate(recipe.optimizer, 19, 19 / 20))
+
+
+def losses_of(run: Path) -> list[float]:
+    with (run / "metrics" / "metrics.csv").open(newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("settings", [["data.cache=false"], ["data.resident=true"], ["data.cache_gb=0.0001"]])
+def test_where_the_clips_come_from_does_not_matter(
+    settings: list[str], encoder_run: Path, digits: Path, tmp_path: Path
+) -> None:
+    """The last bound holds some of the digits' shards or none; the others are decoded every epoch."""
+    run = make_run(ENCODER, digits, tmp_path, *settings)
+    assert losses_of(run) == pytest.approx(losses_of(encoder_run), rel=1e-5)
+
+
+def test_a_label_instead_of_a_split(digits: Path, tmp_path: Path) -> None:
+    run = make_run(ENCODER, digits, tmp_path, "data.split=wall_hit!=none", "data.batch_size=1", "training.epochs=1")
+    assert checkpoint_of(run)["global_step"] > 0
+    with pytest.raises(DataError, match=r"no clip has a label 'wallhit' \(did you mean wall_hit\?\)"):
+        make_run(ENCODER, digits, tmp_path / "run", "data.split=wallhit=none")
+
+
+def test_endless_clips(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
+    (tmp_path / "shards").mkdir()
+    arrays = {"dataset": np.array("moving-mnist"), "images": images, "classes": np.arange(5, dtype=np.uint8)}
+    np.savez(tmp_path / "shards" / "endless.npz", **arrays)
+    run = make_run(ENCODER, tmp_path, tmp_path, "data.endless=9")
+    # Two whole batches of four in each of two epochs.
+    assert checkpoint_of(run)["global_step"] == 4
+
+
+def test_the_command_line_s_shorthands(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_recipe(ENCODER, tmp_path, "training.epochs=1")
+    arguments = ["--data", digits / "shards", "--out", tmp_path / "run", "--accelerator", "cpu"]
+    limits = ["--cache-gb", "0.5", "--minutes", "0.001"]
+    monkeypatch.setattr(sys, "argv", ["kineme", "train", *map(str, [tmp_path / "tiny.yaml", *arguments, *limits])])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    recipe = load_recipe(tmp_path / "run" / "recipe.yaml")
+    assert (recipe.data.cache_gb, recipe.training.minutes) == (0.5, 0.001)
 
 
 def interrupt_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +260,7 @@ def test_resuming_with_another_model_is_refused(text: str, encoder_run: Path, di
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        (["data.batch_size=21"], RunError, "fewer clips than data.batch_size 21"),
+        (["data.batch_size=21"], DataError, "20 clips are fewer than one batch of 21"),
         (["data.clip_frames=9"], DataError, "has 8 frames"),
         (["data.split=validation"], DataError, "no clips of split 'validation'"),
         (["data.augment={flip: {}}"], DataError, "horizontal_flip"),

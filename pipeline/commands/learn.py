@@ -20,6 +20,9 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe.")
     ] = None,
     minutes: Annotated[float | None, typer.Option(metavar="M", help="Stop after so many minutes of training.")] = None,
+    cache_gb: Annotated[
+        float | None, typer.Option(metavar="GB", help="Most that the cache of decoded clips may hold on disk.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of RUN.")] = False,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
 ) -> None:
@@ -30,8 +33,9 @@ def train(
     from kineme.pipeline.recipe import load_recipe
     from kineme.pipeline.training import train as run_training
 
-    limit = [] if minutes is None else [f"training.minutes={minutes}"]
-    run_training(load_recipe(recipe, [*(settings or []), *limit]), data, out, resume=resume, accelerator=accelerator)
+    shorthands = {"training.minutes": minutes, "data.cache_gb": cache_gb}
+    given = [f"{key}={value}" for key, value in shorthands.items() if value is not None]
+    run_training(load_recipe(recipe, [*(settings or []), *given]), data, out, resume=resume, accelerator=accelerator)
     typer.echo(f"{out}: trained; weights, metrics and samples are there")
 
 
@@ -41,16 +45,17 @@ def evaluate(
     protocol: Annotated[
         str | None, typer.Option(metavar="NAME", help="retrieval or prediction; the one that fits the run if left out.")
     ] = None,
+    split: Annotated[str, typer.Option(help="A split of the shards, or LABEL=VALUE or LABEL!=VALUE.")] = "test",
     out: Annotated[Path | None, typer.Option(metavar="JSON", help="Write the figures to a file, too.")] = None,
 ) -> None:
-    """Measure a run on the test split and print the figures as JSON.
+    """Measure a run on a split and print the figures as JSON.
 
     Example: kineme evaluate runs/sprites --data shards/sprites --out sprites.json
     """
     from kineme.pipeline.evaluation import evaluate_run
     from kineme.shards.manifest import write_atomically
 
-    text = json.dumps(evaluate_run(run, data, protocol), indent=2) + "\n"
+    text = json.dumps(evaluate_run(run, data, protocol, split), indent=2) + "\n"
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, text.encode())

@@ -1,4 +1,4 @@
-"""How runs are measured: one file a protocol, each a function from a run and shards to named figures."""
+"""How runs are measured: one file a protocol, each a function from a run, shards and a split to named figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 from kineme.pipeline.run import Run
 
 Metrics = dict[str, float]
-Protocol = Callable[[Run, Path], Metrics]
+Protocol = Callable[[Run, Path, str], Metrics]
+"""Measures a run on a split of a shards folder, or on what a label picks out (``actor=daria``)."""
+
+TEST_SPLIT = "test"
 
 
 def protocols() -> dict[str, tuple[str, Protocol]]:

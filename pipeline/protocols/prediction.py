@@ -1,4 +1,4 @@
-"""PSNR of predicted frames on the test split, beside copying the last context frame.
+"""PSNR of predicted frames on a split, beside copying the last context frame.
 
 Only predicted frames count, never the context. PSNR is of a whole frame with a peak of 1: 10 log10(1 / mean squared
 error over its pixels and channels), then the mean over frames and clips, one sample each.
@@ -18,19 +18,16 @@ from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.run import Run
 from kineme.shards.loader import clip_loader
 
-TEST_SPLIT = "test"
 MOST_PSNR = 100.0
 """Two equal frames have no finite PSNR; they count as this."""
 
 
 @torch.inference_mode()
-def measure_prediction(run: Run, shards: Path) -> Metrics:
+def measure_prediction(run: Run, shards: Path, split: str) -> Metrics:
     """``psnr`` and ``psnr_copy_last`` in dB, the same by predicted frame, and ``clips``."""
     task = predictor_task(run)
     data, context = run.recipe.data, task.context
-    loader = clip_loader(
-        shards, batch_size=64, clip_frames=data.clip_frames, frame_step=data.frame_step, split=TEST_SPLIT
-    )
+    loader = clip_loader(shards, batch_size=64, clip_frames=data.clip_frames, frame_step=data.frame_step, split=split)
     torch.manual_seed(0)
     predicted, copied = [], []
     for batch in loader:

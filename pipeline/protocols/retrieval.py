@@ -1,4 +1,4 @@
-"""Precision@10 of the recipe's questions on the test split, beside chance and beside raw pixels.
+"""Precision@10 of the recipe's questions on a split, beside chance and beside raw pixels.
 
 A question is a space, a label that should agree, and a label whose clips are left out: "same motion, someone else".
 Raw pixels rank by the cosine of whole clips, every frame at the stored size, which is what a search without any
@@ -22,24 +22,23 @@ from kineme.retrieval.vectors import SPACES
 from kineme.shards.loader import clip_loader
 from kineme.shards.sample import ClipRecord, Label
 
-TEST_SPLIT = "test"
 K = 10
 
 
-def measure_retrieval(run: Run, shards: Path) -> Metrics:
+def measure_retrieval(run: Run, shards: Path, split: str) -> Metrics:
     """Figures named SPACE/LABEL/precision_at_10, .../chance and .../raw_pixels, and ``clips``.
 
     Raises:
         RunError: the recipe asks no questions, or about a label that the shards lack.
-        DataError: the shards hold no test clips.
+        DataError: the shards hold no clips of the split.
     """
     recipe = run.recipe
     if not isinstance(recipe, SequentialVAERecipe) or not recipe.questions:
         raise RunError(f"{run.folder}: its recipe lists no questions: add some to evaluate retrieval by your labels")
     encoder = SequentialVAEEncoder(run)
-    vectors, records = encode_shards(encoder, shards, split=TEST_SPLIT)
+    vectors, records = encode_shards(encoder, shards, split=split)
     labelled = {_name(question): _labelled(question, records) for question in recipe.questions}
-    pixels = _raw_pixels(shards, encoder)
+    pixels = _raw_pixels(shards, encoder, split)
     by_pixels = precisions_at_k(pixels, labelled, k=K)
     metrics: Metrics = {"clips": len(records)}
     for space in SPACES:
@@ -75,8 +74,10 @@ def _labels(name: str, records: list[ClipRecord]) -> list[Label]:
     return [record.labels[name] for record in records]
 
 
-def _raw_pixels(shards: Path, encoder: SequentialVAEEncoder) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def _raw_pixels(
+    shards: Path, encoder: SequentialVAEEncoder, split: str
+) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     loader = clip_loader(
-        shards, batch_size=64, clip_frames=encoder.clip_frames, frame_step=encoder.frame_step, split=TEST_SPLIT
+        shards, batch_size=64, clip_frames=encoder.clip_frames, frame_step=encoder.frame_step, split=split
     )
     return np.concatenate([batch.frames.flatten(1).numpy().astype(np.float32) / 255 for batch in loader])
