@@ -168,9 +168,16 @@ def _decode_all(shards: Path, entries: Sequence[ShardEntry], cache: Path, worker
         return
     # Spawned, because the caller may run threads (torch, a progress bar) that a fork would cut off holding locks.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(
+        workers - 1, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    )
     try:
-        for future in as_completed([pool.submit(_decode_shard, shards, entry, cache) for entry in entries]):
+        futures = {pool.submit(_decode_shard, shards, entry, cache): entry for entry in entries}
+        # This process is one of the workers, and at work while the others start: it takes from the end.
+        for future in reversed(list(futures)):
+            if future.cancel():
+                yield _decode_shard(shards, futures.pop(future), cache)
+        for future in as_completed(futures):
             yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)

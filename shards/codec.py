@@ -31,7 +31,8 @@ GOP = 8
 """Larger clips have a key frame at least every so many frames."""
 
 # fastdecode (CAVLC, no deblocking) makes a file a tenth larger and its decoding twice as fast.
-_LOSSLESS = {"preset": "medium", "tune": "fastdecode", "qp": "0"}
+# Without loss a faster preset costs size alone: veryfast takes half of medium's time for 2 to 3% more bytes.
+_LOSSLESS = {"preset": "veryfast", "tune": "fastdecode", "qp": "0"}
 _LOSSY = {"preset": "medium", "tune": "fastdecode", "crf": str(CRF), "g": str(GOP)}
 
 

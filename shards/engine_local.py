@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from kineme.shards.decode_pool import DecodePool, Limits
 from kineme.shards.errors import DataError
@@ -31,7 +30,7 @@ class LocalEngine:
         """Results in the order of ``works``."""
         if not works:
             return
-        with DecodePool(self.workers, self.limits, Path(works[0].out)) as pool:
+        with DecodePool(self.workers, self.limits, works[0].out) as pool:
             videos = pool.decode(task for work in works for task in work.tasks())
             for work in works:
                 yield write_shard(work, videos, on_video)

@@ -71,7 +71,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="JSON; another machine's is refused")
     parser.add_argument("--workers", type=int, default=cores(), help="processes of every side")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--videos", type=int, default=48, help="made-up videos of 10 s; peers take a third of them")
+    parser.add_argument("--videos", type=int, default=96, help="made-up videos of 10 s; peers take a third of them")
     parser.add_argument("--growth", type=numbers, default=[1000, 10_000, 100_000], metavar="N,N,N")
     parser.add_argument("--growth-runs", type=numbers, default=[5, 3, 1], metavar="N,N,N", help="runs of each")
     parser.add_argument("--video2dataset", type=Path, default=Path("/tmp/v2d/bin/python"), help="its Python")
