@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kineme.shards.clip_table import common_size
-from kineme.shards.errors import DataError
+from kineme.shards.errors import ANEW, DataError
 from kineme.shards.handles import Handle
 from kineme.shards.manifest import ShardEntry, sha256_of
 from kineme.shards.reader import TAR_BLOCK, check_size, decode_sample, read_sample
@@ -47,7 +47,7 @@ def write_cached_shard(shards: Path, entry: ShardEntry, folder: Path) -> None:
     check_size(tar, entry)
     for path, sha256 in ((tar, entry.sha256), (parquet, entry.parquet_sha256)):
         if sha256_of(path) != sha256:
-            raise DataError(f"{path}: its sha256 is not the manifest's, so it was altered; run kineme ingest again")
+            raise DataError(f"{path}: its sha256 is not the manifest's, so it was altered; {ANEW}")
     rows = read_rows(parquet)
     height, width = common_size(shards, Counter((row.record.height, row.record.width) for row in rows))
     frames = sum(row.record.num_frames for row in rows)
@@ -60,7 +60,7 @@ def write_cached_shard(shards: Path, entry: ShardEntry, folder: Path) -> None:
             for number, (row, sample) in enumerate(zip(rows, _samples(tar, entry, rows), strict=True)):
                 record = row.record
                 if sample.record != record:
-                    raise DataError(f"{tar}: clip {record.key} is not its parquet row; run kineme ingest again")
+                    raise DataError(f"{tar}: clip {record.key} is not its parquet row; {ANEW}")
                 decoded = decode_sample(sample)
                 arrays = _extra_arrays(sample)
                 shapes = {name: array.shape[1:] for name, array in arrays.items()}

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kineme.shards.errors import DataError
+from kineme.shards.errors import ANEW, DataError
 from kineme.shards.manifest import Manifest, ShardEntry
 from kineme.shards.reader import TAR_BLOCK, check_size
 from kineme.shards.records import read_rows
@@ -110,7 +110,7 @@ def read_clip_table(folder: Path, manifest: Manifest, split: str | None, window:
         try:
             chosen = _choose(columns, selector, tally)
         except ValueError as error:
-            raise DataError(f"{entry.name}.parquet: labels are no JSON ({error}); run kineme ingest again") from error
+            raise DataError(f"{entry.name}.parquet: labels are no JSON ({error}); {ANEW}") from error
         if len(chosen):
             part = _places(columns, entry, len(shards), chosen)
             _check_lengths(folder, entry, part, window)
@@ -138,18 +138,18 @@ def common_size(folder: Path, sizes: Counter[tuple[int, int]]) -> tuple[int, int
 
 def _read_columns(parquet: Path, entry: ShardEntry) -> dict[str, NDArray[Any]]:
     if not parquet.is_file():
-        raise DataError(f"{parquet}: the manifest names this file and it is missing; run kineme ingest again")
+        raise DataError(f"{parquet}: the manifest names this file and it is missing; {ANEW}")
     try:
         with pq.ParquetFile(parquet) as file:
             table = file.read(columns=_COLUMNS)
         columns = {name: table.column(name).to_numpy() for name in _COLUMNS}
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{parquet}: not a readable parquet of clips ({reason}); run kineme ingest again") from error
+        raise DataError(f"{parquet}: not a readable parquet of clips ({reason}); {ANEW}") from error
     begins = columns["mp4_offset"]
     ordered = len(begins) == entry.clips and np.all(np.diff(begins) > 0) and np.all(begins < entry.bytes)
     if not ordered or not np.all(columns["num_frames"] > 0):
-        raise DataError(f"{parquet}: does not fit the {entry.clips} clips of {entry.name}.tar; run kineme ingest again")
+        raise DataError(f"{parquet}: does not fit the {entry.clips} clips of {entry.name}.tar; {ANEW}")
     return columns
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from av.codec.context import Flags
 from av.video.stream import VideoStream
 
-from kineme.shards.errors import DataError
+from kineme.shards.errors import ANEW, DataError
 from kineme.shards.sample import Frames
 
 LOSSLESS_MAX_PX = 128
@@ -92,9 +92,9 @@ def decode_clip(data: bytes) -> Frames:
             announced = stream.frames
             frames = [_to_rgb(frame) for frame in container.decode(stream) if not frame.is_corrupt]
     except (av.FFmpegError, IndexError) as error:
-        raise DataError(f"a stored clip does not decode ({error}); run kineme verify, then ingest again") from error
+        raise DataError(f"a stored clip does not decode ({error}); the shard is damaged: {ANEW}") from error
     if not frames or len(frames) != announced:
-        raise DataError(f"a stored clip gave {len(frames)} of {announced} frames; run kineme verify, then ingest again")
+        raise DataError(f"a stored clip gave {len(frames)} of {announced} frames; the shard is damaged: {ANEW}")
     return np.stack(frames)
 
 

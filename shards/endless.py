@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from kineme.shards.batch import Clip
-from kineme.shards.errors import DataError
+from kineme.shards.errors import ANEW, DataError
 from kineme.shards.sample import ClipRecord, make_key
 from kineme.shards.sources.moving_digits import FPS, DrawnClip
 from kineme.shards.sources.moving_mnist import ENDLESS as ENDLESS
@@ -111,7 +111,7 @@ def _load(path: Path) -> Arrays:
             f"{path}: there is nothing to draw endless clips from; ingest a set such as moving-mnist"
         ) from error
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: damaged, or not made by kineme ({error}); ingest again") from error
+        raise DataError(f"{path}: damaged, or not made by kineme ({error}); {ANEW}") from error
     if str(arrays.get("dataset")) not in _DRAWERS:
         raise DataError(f"{path}: is of a data set that cannot be drawn; known are {', '.join(_DRAWERS)}")
     return arrays

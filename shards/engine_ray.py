@@ -32,11 +32,18 @@ class RayEngine:
         address: of the cluster, as Ray names it (``HOST:6379``, ``auto``); None starts one on this machine.
         limits: what a video may take before it is given up.
         workers: processors of a cluster on this machine, and threads that look for duplicates, >= 1.
+
+    Raises:
+        DataError: nothing answers at the address.
     """
 
     address: str | None = None
     limits: Limits = field(default_factory=Limits)
     workers: int = field(default_factory=default_workers)
+
+    def __post_init__(self) -> None:
+        # Before anything is planned, so that a wrong address leaves nothing behind.
+        _check_answers(self.address)
 
     def run(self, works: Sequence[ShardWork], on_video: OnVideo) -> Generator[ShardResult, None, None]:
         """Results in the order in which the shards are finished.
@@ -99,7 +106,6 @@ def _cluster(address: str | None, workers: int) -> Generator[Any, None, None]:
     if ray.is_initialized():
         yield ray
         return
-    _check_answers(address)
     here: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **here)

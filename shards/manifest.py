@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kineme.shards.errors import DataError
+from kineme.shards.errors import ANEW, DataError
 from kineme.shards.sample import SCHEMA
 
 MANIFEST = "manifest.json"
@@ -130,8 +130,8 @@ class Manifest:
                     return manifest
                 raise ValueError("altered: its checksum is another")
         except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path}: not a manifest of shards ({error}); run kineme ingest again") from error
-        raise DataError(f"{path}: shards of schema {schema}, this kineme reads {SCHEMA}; run kineme ingest again")
+            raise DataError(f"{path}: not a manifest of shards ({error}); {ANEW}") from error
+        raise DataError(f"{path}: shards of schema {schema}, this kineme reads {SCHEMA}; {ANEW}")
 
 
 def _dump(fields: Mapping[str, object]) -> bytes:

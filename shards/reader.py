@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kineme.shards.codec import decode_clip
-from kineme.shards.errors import DataError
+from kineme.shards.errors import ANEW, DataError
 from kineme.shards.manifest import Manifest, ShardEntry
 from kineme.shards.records import read_rows
 from kineme.shards.sample import ClipRecord, Frames, Sample
@@ -25,12 +25,10 @@ TAR_BLOCK = tarfile.BLOCKSIZE
 def check_size(tar: Path, entry: ShardEntry) -> None:
     """Raise a DataError if a shard's tar is missing or has not the size that the manifest says: a cheap first look."""
     if not tar.is_file():
-        raise DataError(f"{tar}: the manifest names this shard and it is missing; run kineme ingest again")
+        raise DataError(f"{tar}: the manifest names this shard and it is missing; {ANEW}")
     size = tar.stat().st_size
     if size != entry.bytes:
-        raise DataError(
-            f"{tar}: {size} bytes where the manifest says {entry.bytes}: cut short or altered; run kineme ingest again"
-        )
+        raise DataError(f"{tar}: {size} bytes where the manifest says {entry.bytes}: cut short or altered; {ANEW}")
 
 
 def read_samples(tar: Path) -> Iterator[Sample]:
@@ -66,12 +64,12 @@ def read_samples(tar: Path) -> Iterator[Sample]:
                 yield parse_sample(key, parts, tar)
                 parts = {}
             if damage is not None:
-                raise DataError(f"{tar}: the shard is cut short or altered; run kineme ingest again") from damage
+                raise DataError(f"{tar}: the shard is cut short or altered; {ANEW}") from damage
             if file is None:
                 return
             key, _, suffix = file["fname"].partition(".")
             if suffix in parts:
-                raise DataError(f"{tar}: holds {file['fname']} twice: altered; run kineme ingest again")
+                raise DataError(f"{tar}: holds {file['fname']} twice: altered; {ANEW}")
             parts[suffix] = file["data"]
 
 
@@ -93,7 +91,7 @@ def read_sample(tar: Path, fd: int, begin: int, end: int, key: str) -> Sample:
     except OSError as error:
         raise DataError(f"{tar}: cannot be read at byte {begin} ({error.strerror}); check the disk") from error
     if len(span) != end - begin:
-        raise DataError(f"{tar}: clip {key} lies behind its end: the shard is cut short; run kineme ingest again")
+        raise DataError(f"{tar}: clip {key} lies behind its end: the shard is cut short; {ANEW}")
     parts: dict[str, bytes] = {}
     try:
         for name, data in _files(span):
@@ -102,10 +100,10 @@ def read_sample(tar: Path, fd: int, begin: int, end: int, key: str) -> Sample:
                 raise tarfile.ReadError(f"file {name!r}")
             parts[suffix] = data
     except tarfile.TarError as error:
-        raise DataError(f"{tar}: clip {key} is altered or not where it was ({error}); ingest again") from error
+        raise DataError(f"{tar}: clip {key} is altered or not where it was ({error}); {ANEW}") from error
     sample = parse_sample(key, parts, tar)
     if sample.record.key != key:
-        raise DataError(f"{tar}: clip {key} says it is {sample.record.key}: altered; run kineme ingest again")
+        raise DataError(f"{tar}: clip {key} says it is {sample.record.key}: altered; {ANEW}")
     return sample
 
 
@@ -136,7 +134,7 @@ def parse_sample(key: str, parts: Mapping[str, bytes], tar: Path) -> Sample:
             keypoints=None if keypoints is None else _array(keypoints),
         )
     except (KeyError, TypeError, ValueError, EOFError) as error:
-        raise DataError(f"{tar}: sample {key} is incomplete or altered ({error}); run kineme ingest again") from error
+        raise DataError(f"{tar}: sample {key} is incomplete or altered ({error}); {ANEW}") from error
 
 
 def decode_sample(sample: Sample) -> Frames:
@@ -152,7 +150,7 @@ def decode_sample(sample: Sample) -> Frames:
     if frames.shape[:3] != (record.num_frames, record.height, record.width):
         raise DataError(
             f"clip {record.key} decodes to {frames.shape[:3]} (frames, height, width) where its record says "
-            f"{(record.num_frames, record.height, record.width)}; run kineme ingest again"
+            f"{(record.num_frames, record.height, record.width)}; {ANEW}"
         )
     return frames
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kineme.shards.errors import DataError
+from kineme.shards.errors import ANEW, DataError
 from kineme.shards.manifest import Manifest
 from kineme.shards.sample import ClipRecord
 
@@ -67,13 +67,13 @@ def read_rows(parquet: Path, key: str | None = None) -> list[ClipRow]:
         DataError: the file is missing, no parquet, or lacks columns.
     """
     if not parquet.is_file():
-        raise DataError(f"{parquet}: the manifest names this file and it is missing; run kineme ingest again")
+        raise DataError(f"{parquet}: the manifest names this file and it is missing; {ANEW}")
     try:
         filters = None if key is None else [("key", "=", key)]
         table = pq.read_table(parquet, columns=_COLUMNS.names, filters=filters, partitioning=None)
         return [_row(row) for row in table.cast(_COLUMNS).to_pylist()]
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-        raise DataError(f"{parquet}: not a readable parquet of clips ({error}); run kineme ingest again") from error
+        raise DataError(f"{parquet}: not a readable parquet of clips ({error}); {ANEW}") from error
 
 
 def _row(columns: dict[str, Any]) -> ClipRow:

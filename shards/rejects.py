@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kineme.shards.errors import DataError
+from kineme.shards.errors import ANEW, DataError
 
 REJECTS = "rejects.parquet"
 
@@ -37,4 +37,4 @@ def read_rejects(folder: Path) -> list[Reject]:
     try:
         return [Reject(**row) for row in pq.read_table(path, schema=_COLUMNS).to_pylist()]
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: no readable table of rejects ({error}); run kineme ingest again") from error
+        raise DataError(f"{path}: no readable table of rejects ({error}); {ANEW}") from error

@@ -12,7 +12,7 @@ from kineme.shards.batch import Clip
 from kineme.shards.cache import CacheUse
 from kineme.shards.cached_shard import CachedShard
 from kineme.shards.clip_table import ClipPlace, ClipTable
-from kineme.shards.errors import DataError
+from kineme.shards.errors import ANEW, DataError
 from kineme.shards.handles import Handle, MostRecent
 from kineme.shards.order import SHARDS_AT_ONCE, Position
 from kineme.shards.reader import decode_sample, read_sample
@@ -92,13 +92,13 @@ class StoredClips(Dataset[Clip]):
         try:
             return Handle(tar)
         except OSError as error:
-            raise DataError(f"{tar}: cannot be opened ({error.strerror}); run kineme ingest again") from error
+            raise DataError(f"{tar}: cannot be opened ({error.strerror}); {ANEW}") from error
 
     def _decode(self, place: ClipPlace, cut: slice) -> Clip:
         tar = self._table.tar(place.shard)
         sample = read_sample(tar, self._tars.get(place.shard, self._open_tar).fd, place.begin, place.end, place.key)
         if len(sample.mp4) != place.mp4_size or sample.record.num_frames != place.num_frames:
-            raise DataError(f"{tar}: clip {place.key} is not what its row in the parquet says; run kineme ingest again")
+            raise DataError(f"{tar}: clip {place.key} is not what its row in the parquet says; {ANEW}")
         try:
             frames = decode_sample(sample)
         except DataError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from kineme.shards.errors import DataError
+from kineme.shards.errors import ANEW, DataError
 from kineme.shards.manifest import Manifest, ShardEntry, sha256_of
 from kineme.shards.reader import decode_sample, read_samples
 from kineme.shards.records import read_rows
@@ -30,7 +30,7 @@ def verify(folder: Path) -> list[str]:
         if not (folder / name).is_file():
             problems.append(f"{name}: missing")
         elif sha256_of(folder / name) != sha256:
-            problems.append(f"{name}: altered: its sha256 is not the manifest's")
+            problems.append(f"{name}: altered: its sha256 is not the manifest's; {ANEW}")
     expected = {f"{entry.name}{suffix}" for entry in manifest.shards for suffix in (".tar", ".parquet")}
     found = {path.name for path in folder.glob("shard-*") if path.suffix in (".tar", ".parquet")}
     problems += [f"{name}: not in the manifest; ingest again, or remove it" for name in sorted(found - expected)]
@@ -45,7 +45,7 @@ def _check_shard(folder: Path, entry: ShardEntry, keys: dict[str, str]) -> Itera
     tar, parquet = folder / f"{entry.name}.tar", folder / f"{entry.name}.parquet"
     for path, sha256 in ((tar, entry.sha256), (parquet, entry.parquet_sha256)):
         if path.is_file() and sha256_of(path) != sha256:
-            yield f"{path.name}: altered: its sha256 is not the manifest's"
+            yield f"{path.name}: altered: its sha256 is not the manifest's; {ANEW}"
     rows: list[ClipRecord] | None = None
     try:
         rows = [row.record for row in read_rows(parquet)]

@@ -130,9 +130,9 @@ def _progress(quiet: bool) -> Iterator[Callable[[Progress], None]]:
 def _plain_line(progress: Progress) -> None:
     every = max(1, progress.total // _PLAIN_STEPS)
     if progress.done % every == 0 or progress.done == progress.total:
+        counts = f", {progress.clips} clips, {progress.rejects} rejected" if progress.stage == "ingesting" else ""
         typer.echo(
-            f"{progress.stage}: {progress.done} of {progress.total} videos, {progress.clips} clips, "
-            f"{progress.rejects} rejected",
+            f"{progress.stage}: {progress.done} of {progress.total} videos{counts}",
             err=True,
         )
 
@@ -159,8 +159,8 @@ def _say_report(report: IngestReport, out: Path, resampled: bool) -> None:
     for names, what in ((report.changed, "changed"), (report.vanished, "gone")):
         if names:
             typer.echo(
-                f"{len(names)} {what} since they were ingested, the first: {names[0]}; their clips stay as they are: "
-                "for shards without them ingest into a new folder"
+                f"{len(names)} {what} since they were ingested, the first: {names[0]}; their clips stay as they are; "
+                "to have the folder as it is now, ingest it into a new one"
             )
     if report.rejects:
         first = report.rejects[0]
