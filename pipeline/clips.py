@@ -20,8 +20,9 @@ from kineme.shards.errors import DataError
 from kineme.shards.manifest import write_atomically
 from kineme.shards.sample import Frames
 from kineme.shards.sampling import Sampling
-from kineme.shards.sources.base import ImageFolder, SourceItem, VideoFile
+from kineme.shards.sources.base import SourceItem
 from kineme.shards.sources.folder import numbered_images
+from kineme.shards.sources.openers import ImageFolder, VideoFile
 
 _LIMITS = Limits(silence_s=60.0)
 SHOWN_SIZE = 256

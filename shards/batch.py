@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -76,6 +76,11 @@ def collate(clips: Sequence[Clip]) -> ClipBatch:
         actions=_stack("actions", [clip.actions for clip in clips]),
         keypoints=_stack("keypoints", [clip.keypoints for clip in clips]),
     )
+
+
+def as_it_is(item: Any) -> Any:
+    """Collates nothing: for what is put together where it is read. torch would turn its arrays into tensors."""
+    return item
 
 
 def _stack(name: str, arrays: Sequence[NDArray[np.float32] | None]) -> Tensor | None:

@@ -28,7 +28,8 @@ from kineme.shards.rejects import to_parquet as rejects_to_parquet
 from kineme.shards.sample import SCHEMA
 from kineme.shards.sampling import Sampling
 from kineme.shards.shard_work import Engine, ShardResult, ShardWork
-from kineme.shards.sources.base import Missing, Source, SourceItem
+from kineme.shards.sources.base import Source, SourceItem
+from kineme.shards.sources.openers import Missing
 from kineme.shards.writer import shard_name
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from kineme.shards.batch import Clip, collate
+from kineme.shards.batch import Clip, as_it_is, collate
 from kineme.shards.batch import ClipBatch as ClipBatch
 from kineme.shards.cache import build_cache
 from kineme.shards.clip_table import read_clip_table
@@ -133,7 +133,7 @@ class ClipLoader(DataLoader[Any]):
             batch_size=None,
             sampler=sampler,
             num_workers=workers,
-            collate_fn=_as_it_is,
+            collate_fn=as_it_is,
             pin_memory=torch.cuda.is_available() and isinstance(batches, ClipBatches),
             persistent_workers=workers > 0,
             worker_init_fn=_leave_interrupts_to_the_parent,
@@ -189,10 +189,6 @@ class ClipBatches(Dataset[Any]):
             return collate([self._clips[position] for position in positions])
         except DataError as error:
             return DataError(str(error))
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def _leave_interrupts_to_the_parent(worker: int) -> None:

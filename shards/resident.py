@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from kineme.shards.batch import Clip, ClipBatch
+from kineme.shards.batch import Clip, ClipBatch, as_it_is
 from kineme.shards.clip_table import ClipTable
 from kineme.shards.errors import DataError
 from kineme.shards.order import Position
@@ -58,7 +58,7 @@ class ResidentClips(Dataset[ClipBatch]):
             _WholeClips(clips),
             batch_size=None,
             num_workers=workers,
-            collate_fn=_as_it_is,
+            collate_fn=as_it_is,
             generator=torch.Generator(),
         )
         for number, clip in enumerate(whole):
@@ -142,7 +142,3 @@ def _free_bytes(device: torch.device) -> int:
         (line,) = (line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:"))
         return int(line.split()[1]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _as_it_is(clip: Any) -> Any:
-    return clip

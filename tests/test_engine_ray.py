@@ -17,8 +17,9 @@ from kineme.shards.engine_ray import RayEngine
 from kineme.shards.errors import DataError
 from kineme.shards.ingest import Progress, ingest
 from kineme.shards.media import Footage
-from kineme.shards.sources.base import SourceItem, VideoFile
+from kineme.shards.sources.base import SourceItem
 from kineme.shards.sources.folder import FolderSource
+from kineme.shards.sources.openers import VideoFile
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'kineme[ray]'")
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.slow]

@@ -15,7 +15,8 @@ from kineme.shards.errors import DataError
 from kineme.shards.ingest import Progress
 from kineme.shards.inventory import INVENTORY, read_entries
 from kineme.shards.rejects import read_rejects
-from kineme.shards.sources.base import SourceItem, VideoFile, hash_files
+from kineme.shards.sources.base import SourceItem
+from kineme.shards.sources.openers import VideoFile, hash_files
 from kineme.shards.verify import verify
 
 SMALL = replace(SETTINGS, shard_videos=2)

@@ -24,8 +24,9 @@ from kineme.shards.ingest import IngestSettings
 from kineme.shards.reader import decode_sample
 from kineme.shards.rejects import read_rejects
 from kineme.shards.sampling import Sampling
-from kineme.shards.sources.base import FetchOptions, SourceItem, VideoFile
+from kineme.shards.sources.base import FetchOptions, SourceItem
 from kineme.shards.sources.moving_digits import MovingDigitsSource
+from kineme.shards.sources.openers import VideoFile
 from kineme.shards.sources.sprites import SpriteSequence, SpritesSource
 from kineme.shards.verify import verify
 

@@ -19,7 +19,8 @@ from kineme.shards.decode_pool import Limits
 from kineme.shards.errors import DataError
 from kineme.shards.journal import JOURNAL
 from kineme.shards.media import Footage
-from kineme.shards.sources.base import SourceItem, VideoFile
+from kineme.shards.sources.base import SourceItem
+from kineme.shards.sources.openers import VideoFile
 from kineme.shards.verify import verify
 
 SMALL = replace(SETTINGS, shard_videos=1)

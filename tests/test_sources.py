@@ -13,8 +13,8 @@ from video_files import write_video
 
 from kineme.shards.errors import DataError
 from kineme.shards.media import UnreadableError
-from kineme.shards.sources.base import ImageFolder, Missing, Sidecars, VideoFile
 from kineme.shards.sources.folder import FolderSource
+from kineme.shards.sources.openers import ImageFolder, Missing, Sidecars, VideoFile
 from kineme.shards.sources.registry import find_source
 from kineme.shards.sources.sprites import ACTIONS, SpriteSequence, SpritesSource
 

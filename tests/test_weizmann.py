@@ -18,7 +18,8 @@ from kineme.shards.media import UnreadableError, read_with_pyav
 from kineme.shards.rejects import read_rejects
 from kineme.shards.sample import Frames
 from kineme.shards.sampling import Sampling
-from kineme.shards.sources.base import SourceItem, VideoFile
+from kineme.shards.sources.base import SourceItem
+from kineme.shards.sources.openers import VideoFile
 from kineme.shards.sources.presence import frames_with_person
 from kineme.shards.sources.registry import find_source
 from kineme.shards.sources.weizmann import ACTIONS, ACTORS, TrimmedVideo, WeizmannSource

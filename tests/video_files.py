@@ -15,7 +15,7 @@ import numpy as np
 
 from kineme.shards.media import Footage
 from kineme.shards.sample import Frames
-from kineme.shards.sources.base import VideoFile
+from kineme.shards.sources.openers import VideoFile
 
 PIXELS = {"libx264": "yuv420p", "libx264rgb": "rgb24", "mpeg4": "yuv420p", "gif": "rgb8", "libvpx-vp9": "yuv420p"}
 

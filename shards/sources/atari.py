@@ -26,19 +26,10 @@ from kineme.shards.errors import DataError
 from kineme.shards.media import Footage, UnreadableError, open_media
 from kineme.shards.sample import Frames, Label
 from kineme.shards.sampling import TimedFrame
-from kineme.shards.sources.base import (
-    Defaults,
-    FetchOptions,
-    ImageFolder,
-    Missing,
-    SourceItem,
-    Stamp,
-    Tracks,
-    VideoFile,
-    require_folder,
-)
+from kineme.shards.sources.base import Defaults, FetchOptions, SourceItem, Stamp, Tracks, require_folder
 from kineme.shards.sources.folder import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from kineme.shards.sources.listing import files_under, source_name
+from kineme.shards.sources.openers import ImageFolder, Missing, VideoFile
 
 SCREEN = (160, 210)
 """Width and height of the console's picture."""
@@ -200,7 +191,7 @@ class AtariSource:
             images = _numbered([path for path in paths if path in stills or path.suffix.lower() in IMAGE_SUFFIXES])
             if len(images) > 1:
                 lossy = any(path.suffix.lower() not in LOSSLESS_IMAGES for path in images)
-                name = source_name(folder, root) if folder != root else root.resolve().name
+                name = source_name(folder, root)
                 yield self._item(name, name.split("/") if folder != root else [], ImageFolder(images), lossy)
             for path in paths:
                 if path.suffix.lower() in VIDEO_SUFFIXES and path not in stills:

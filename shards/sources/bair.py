@@ -15,19 +15,11 @@ from numpy.typing import NDArray
 from kineme.shards.errors import DataError
 from kineme.shards.media import Footage, UnreadableError
 from kineme.shards.sampling import TimedFrame
-from kineme.shards.sources.base import (
-    Defaults,
-    FetchOptions,
-    ImageFolder,
-    Missing,
-    SourceItem,
-    Stamp,
-    Tracks,
-    require_folder,
-    stamp_of,
-)
+from kineme.shards.sources.base import Defaults, FetchOptions, SourceItem, Stamp, Tracks, require_folder
 from kineme.shards.sources.fetching import fetch_files, was_begun
 from kineme.shards.sources.folder import FolderSource
+from kineme.shards.sources.listing import natural_order
+from kineme.shards.sources.openers import ImageFolder, Missing, stamp_of
 from kineme.shards.sources.tfrecord import Feature, RecordSpan, list_records, parse_example, read_record
 
 SIZE = 64
@@ -203,7 +195,7 @@ class BairSource:
                 raise DataError(f"--option camera={self.camera}: only TFRecords have two cameras; leave it out here")
         if not items:
             raise DataError(f"{root}: holds no sequence of bair; put there {self.origin}")
-        return sorted(items, key=lambda item: _natural(item.source))
+        return sorted(items, key=lambda item: natural_order(item.source))
 
     def attachments(self, root: Path) -> Mapping[str, bytes]:
         """None."""
@@ -264,11 +256,6 @@ def _split(name: str, folder: Path) -> str:
     """By the first folder of a name; for names without one, by the folder they are in."""
     first, *rest = PurePosixPath(name).parts
     return SPLITS.get(first if rest else folder.resolve().name, SPLITS.get(folder.resolve().name, "test"))
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """2 before 10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _numbers(features: Mapping[str, Feature], key: str, size: int) -> NDArray[np.float32]:

@@ -12,18 +12,9 @@ from pathlib import Path
 
 from kineme.shards.errors import DataError
 from kineme.shards.sample import Label
-from kineme.shards.sources.base import (
-    NO_SIDECARS,
-    NOT_SPLIT,
-    Defaults,
-    FetchOptions,
-    ImageFolder,
-    Missing,
-    Sidecars,
-    SourceItem,
-    VideoFile,
-    require_folder,
-)
+from kineme.shards.sources.base import NOT_SPLIT, Defaults, FetchOptions, SourceItem, require_folder
+from kineme.shards.sources.listing import natural_order, source_name
+from kineme.shards.sources.openers import NO_SIDECARS, ImageFolder, Missing, Sidecars, VideoFile
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".ogv", ".ts", ".wmv", ".flv")
@@ -105,7 +96,7 @@ def _walk(root: Path) -> Iterator[SourceItem]:
             seen.add((status.st_dev, status.st_ino))
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
-            yield SourceItem(_name(folder, root), Missing(error.strerror or "cannot be opened"))
+            yield SourceItem(source_name(folder, root), Missing(error.strerror or "cannot be opened"))
             continue
         others: list[Path] = []
         for entry in entries:
@@ -116,13 +107,12 @@ def _walk(root: Path) -> Iterator[SourceItem]:
             if path.is_dir():  # entry.is_dir() raises at a link to itself
                 (links if entry.is_symlink() else waiting).append(path)
             elif suffix in VIDEO_SUFFIXES:
-                yield SourceItem(_name(path, root), VideoFile(path.absolute(), _sidecars(path.with_suffix(""))))
+                yield SourceItem(source_name(path, root), VideoFile(path.absolute(), _sidecars(path.with_suffix(""))))
             else:
                 others.append(path.absolute())
         images = numbered_images(others)
         if len(images) > 1:
-            # The root itself has no name of its own below the root.
-            yield SourceItem(_name(folder, root), ImageFolder(images, _sidecars(folder)))
+            yield SourceItem(source_name(folder, root), ImageFolder(images, _sidecars(folder)))
 
 
 def _is_above(link: Path, root: Path) -> bool:
@@ -143,21 +133,10 @@ def _sidecars(stem: Path) -> Sidecars:
     return found if found.paths() else NO_SIDECARS
 
 
-def _name(path: Path, root: Path) -> str:
-    """Relative to the root, as text that any file can hold: bytes that are no UTF-8 become backslash escapes."""
-    relative = path.relative_to(root).as_posix() if path != root else root.resolve().name
-    return os.fsencode(relative).decode("utf-8", "backslashreplace")
-
-
 def numbered_images(paths: Iterable[Path]) -> tuple[Path, ...]:
     """Those of some files that are images with a number in their name, by that number."""
     images = (path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and re.search(r"\d", path.stem))
-    return tuple(sorted(images, key=_natural))
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """2 before 10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    return tuple(sorted(images, key=lambda path: natural_order(path.name)))
 
 
 @cache  # one object for all videos of a folder

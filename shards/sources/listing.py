@@ -1,8 +1,9 @@
-"""Finding the files of a data set whose labels stand in its file names."""
+"""Finding files, and naming and ordering what was found."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -14,8 +15,17 @@ def files_under(root: Path, suffixes: Collection[str]) -> list[Path]:
 
 
 def source_name(path: Path, root: Path) -> str:
-    """Relative to ``root``, as text that any file can hold: bytes that are no UTF-8 become backslash escapes."""
-    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+    """Relative to ``root``, as text that any file can hold: bytes that are no UTF-8 become backslash escapes.
+
+    The root itself has no name of its own below the root, and is called as its folder.
+    """
+    relative = path.relative_to(root).as_posix() if path != root else root.resolve().name
+    return os.fsencode(relative).decode("utf-8", "backslashreplace")
+
+
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """A key to sort names by: 2 before 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _is_hidden(relative: Path) -> bool:

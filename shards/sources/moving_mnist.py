@@ -16,10 +16,11 @@ from kineme.shards.errors import DataError
 from kineme.shards.media import Footage, UnreadableError
 from kineme.shards.sample import Frames, Label
 from kineme.shards.sampling import TimedFrame
-from kineme.shards.sources.base import Defaults, FetchOptions, SourceItem, Stamp, Tracks, require_folder, stamp_of
+from kineme.shards.sources.base import Defaults, FetchOptions, SourceItem, Stamp, Tracks, require_folder
 from kineme.shards.sources.digit_images import mnist_digits
 from kineme.shards.sources.fetching import fetch_files
 from kineme.shards.sources.moving_digits import FPS, SIZE, DrawnClip, finished, unordered
+from kineme.shards.sources.openers import stamp_of
 from kineme.shards.sources.origins import ORIGINS
 
 FRAMES = 20

@@ -16,18 +16,7 @@ from kineme.shards.media import Footage, UnreadableError
 from kineme.shards.sample import Label
 from kineme.shards.sampling import TimedFrame
 from kineme.shards.sources.alignment import Similarity, align_frame, align_points, face_similarity
-from kineme.shards.sources.base import (
-    Defaults,
-    FetchOptions,
-    Missing,
-    Opener,
-    SourceItem,
-    Stamp,
-    Tracks,
-    VideoFile,
-    require_folder,
-    stamp_of,
-)
+from kineme.shards.sources.base import Defaults, FetchOptions, Opener, SourceItem, Stamp, Tracks, require_folder
 from kineme.shards.sources.fetching import fetch_files, was_begun
 from kineme.shards.sources.folder import VIDEO_SUFFIXES
 from kineme.shards.sources.landmarks import (
@@ -41,6 +30,7 @@ from kineme.shards.sources.landmarks import (
     fill_gaps,
 )
 from kineme.shards.sources.listing import files_under, source_name
+from kineme.shards.sources.openers import Missing, VideoFile, stamp_of
 
 ACTORS = 24
 

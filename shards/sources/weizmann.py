@@ -13,20 +13,11 @@ from kineme.shards.errors import DataError
 from kineme.shards.media import Footage
 from kineme.shards.sample import Label
 from kineme.shards.sampling import TimedFrame
-from kineme.shards.sources.base import (
-    Defaults,
-    FetchOptions,
-    Missing,
-    Opener,
-    SourceItem,
-    Stamp,
-    Tracks,
-    VideoFile,
-    require_folder,
-)
+from kineme.shards.sources.base import Defaults, FetchOptions, Opener, SourceItem, Stamp, Tracks, require_folder
 from kineme.shards.sources.fetching import fetch_files, was_begun
 from kineme.shards.sources.folder import VIDEO_SUFFIXES
 from kineme.shards.sources.listing import files_under, source_name
+from kineme.shards.sources.openers import Missing, VideoFile
 from kineme.shards.sources.presence import frames_with_person
 
 ACTORS = ("daria", "denis", "eli", "ido", "ira", "lena", "lyova", "moshe", "shahar")
