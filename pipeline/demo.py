@@ -37,7 +37,8 @@ from kineme.shards.sampling import Sampling
 from kineme.shards.sources.base import FetchOptions
 from kineme.shards.sources.registry import find_source
 
-ENCODER = "sequential-vae/moving-digits-cpu"
+ENCODER = "statics-dynamics/cpu"
+ENCODER_MINUTES = 5
 PREDICTOR = "frame-predictor/moving-digits-cpu"
 METRICS = "metrics.json"
 MADE = ("videos", "shards", "runs", "index", "pictures", METRICS, "report.html")
@@ -83,7 +84,7 @@ def run_demo(out: Path, size: DemoSize | None = None) -> list[Figure]:
     _prepare(out)
     videos, shards, index = out / "videos", out / "shards", out / "index"
     encoder, predictor = out / "runs" / "encoder", out / "runs" / "predictor"
-    encoder_recipe = load_recipe(ENCODER, list(size.encoder_settings))
+    encoder_recipe = load_recipe(ENCODER, [f"training.minutes={ENCODER_MINUTES}", *size.encoder_settings])
     predictor_recipe = load_recipe(PREDICTOR, list(size.predictor_settings))
     source = find_source("moving-digits")
     frames = predictor_recipe.data.clip_frames
@@ -108,7 +109,7 @@ def run_demo(out: Path, size: DemoSize | None = None) -> list[Figure]:
     )
     stages.run(
         "train the encoder",
-        f"kineme train {ENCODER} --data {shards} --out {encoder}",
+        f"kineme train {ENCODER} --data {shards} --out {encoder} --minutes {ENCODER_MINUTES}",
         lambda: train(encoder_recipe, shards, encoder),
     )
     stages.run(

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from kineme.models.sequential_vae import SequentialVAE
+from kineme.models.statics_dynamics import StaticsDynamics
 from kineme.pipeline.clips import NamedClip, read_clip
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.frames import to_model, to_uint8
-from kineme.pipeline.recipe import FramePredictorRecipe, SequentialVAERecipe
+from kineme.pipeline.recipe import FramePredictorRecipe, SequentialVAERecipe, StaticsDynamicsRecipe
 from kineme.pipeline.run import Run
 from kineme.pipeline.tasks.frame_predictor import FramePredictorTask
 from kineme.shards.sample import Frames
@@ -66,28 +67,59 @@ def predict(
 
 @torch.inference_mode()
 def swap(run: Run, *, statics: Path, dynamics: Path) -> tuple[dict[str, Frames], float]:
-    """What ``statics`` shows, moving as ``dynamics`` does: the decoder with f of the one and z_t of the other.
+    """What ``statics`` shows, moving as ``dynamics`` does.
+
+    The decoder gets f of the one clip and z_t of the other in a sequential VAE, S and p_t in a statics/dynamics run.
 
     Returns:
         Film strips by name, (T, H, W, 3) uint8: both clips and the result; and the frame rate of ``dynamics``.
 
     Raises:
-        RunError: the run is no sequential VAE.
+        RunError: a run of another kind.
         DataError: a clip cannot be read or is too short.
     """
     recipe, model = run.recipe, run.task.model
-    if not isinstance(recipe, SequentialVAERecipe) or not isinstance(model, SequentialVAE):
+    if isinstance(recipe, SequentialVAERecipe):
+        clip_frames = recipe.encode_frames
+    elif isinstance(recipe, StaticsDynamicsRecipe):
+        clip_frames = recipe.model.clip_frames
+    else:
         raise RunError(
-            f"{run.folder}: a {recipe.kind} run has no statics to swap; give a run of a sequential-vae recipe"
+            f"{run.folder}: a {recipe.kind} run has no statics to swap; give a run of a statics-dynamics or "
+            "sequential-vae recipe"
         )
     reads = {
-        name: read_clip(path, clip_frames=recipe.encode_frames, frame_size=recipe.model.frame_size)
+        name: read_clip(path, clip_frames=clip_frames, frame_size=recipe.model.frame_size)
         for name, path in (("statics", statics), ("dynamics", dynamics))
     }
-    content, _ = model.encode(_on(run, reads["statics"]))
-    _, motion = model.encode(_on(run, reads["dynamics"]))
-    result = to_uint8(model.decode(content.mean, motion.mean))[0].numpy()
-    return {**{name: read.frames for name, read in reads.items()}, "result": result}, reads["dynamics"].fps
+    shown, moving = (_on(run, reads[name]) for name in ("statics", "dynamics"))
+    if isinstance(model, SequentialVAE):
+        drawn = model.decode(model.encode(shown)[0].mean, model.encode(moving)[1].mean)
+    else:
+        assert isinstance(model, StaticsDynamics)
+        drawn = model.draw(model.encode(moving).frame_dynamics, model.encode(shown).statics)
+    strips = {name: read.frames for name, read in reads.items()}
+    return {**strips, "result": to_uint8(drawn)[0].numpy()}, reads["dynamics"].fps
+
+
+@torch.inference_mode()
+def look_inside(run: Run, clip: Path) -> dict[str, Frames]:
+    """What a statics/dynamics run makes of a clip: the truth, S drawn, S warped to each frame, the reconstructions.
+
+    Returns:
+        Film strips by name, (T, H, W, 3) uint8.
+
+    Raises:
+        RunError: a run of another kind.
+        DataError: the clip cannot be read or is too short.
+    """
+    recipe = run.recipe
+    if not isinstance(recipe, StaticsDynamicsRecipe):
+        raise RunError(f"{run.folder}: a {recipe.kind} run has no S and p_t to show; give one of statics-dynamics")
+    read = read_clip(clip, clip_frames=recipe.model.clip_frames, frame_size=recipe.model.frame_size)
+    strips = run.task.pictures(_on(run, read))
+    # A clip by itself has no next one to take the motion from.
+    return {name: to_uint8(strip)[0].numpy() for name, strip in strips.items() if name != "motion of the next"}
 
 
 def _on(run: Run, clip: NamedClip) -> Tensor:

@@ -18,9 +18,11 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
+import yaml
+from pydantic import TypeAdapter
 
 from kineme.pipeline.errors import RunError
-from kineme.pipeline.recipe import Recipe, dump_recipe, load_recipe
+from kineme.pipeline.recipe import Recipe, dump_recipe, load_recipe, network_settings
 from kineme.pipeline.tasks import Task, make_task
 
 RECIPE = "recipe.yaml"
@@ -64,7 +66,17 @@ def device_name(device: torch.device) -> str:
 
 def environment() -> dict[str, object]:
     """Versions and machine, for results and run folders."""
-    packages = ("kineme", "torch", "torchvision", "lightning", "decord", "webdataset", "faiss-cpu", "numpy")
+    packages = (
+        "kineme",
+        "torch",
+        "torchvision",
+        "lightning",
+        "decord",
+        "webdataset",
+        "faiss-cpu",
+        "numpy",
+        "opencv-python-headless",
+    )
     return {
         "command": " ".join(["kineme", *sys.argv[1:]]),
         "device": device_name(pick_device()),
@@ -103,10 +115,10 @@ def load_run(folder: Path, device: torch.device | None = None) -> Run:
         raise RunError(f"{folder}: {WEIGHTS} is missing; let kineme train finish its first epoch, or copy it here")
     try:
         saved = torch.load(folder / WEIGHTS, map_location=device, weights_only=True)
-        trained, weights = _trained_model(saved["recipe"]), saved["weights"]
+        trained, weights = network_settings(_parse(saved["recipe"])), saved["weights"]
     except _DAMAGE as error:
         raise RunError(f"{folder / WEIGHTS}: not readable as weights ({type(error).__name__}); copy it again") from None
-    wanted = {"kind": recipe.kind, **recipe.model.model_dump()}
+    wanted = network_settings(recipe)
     if trained != wanted:
         differing = sorted(key for key in trained.keys() | wanted.keys() if trained.get(key) != wanted.get(key))
         what = "; ".join(
@@ -121,11 +133,9 @@ def load_run(folder: Path, device: torch.device | None = None) -> Run:
     return Run(folder, recipe, task, device)
 
 
-def _trained_model(recipe_text: str) -> dict[str, object]:
-    import yaml
-
-    settings = yaml.safe_load(recipe_text)
-    return {"kind": settings["kind"], **settings["model"]}
+def _parse(recipe: str) -> Recipe:
+    parsed: Recipe = TypeAdapter(Recipe).validate_python(yaml.safe_load(recipe))
+    return parsed
 
 
 def write_environment(folder: Path) -> None:

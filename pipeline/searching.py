@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from kineme.pipeline.pictures import contact_sheet
-from kineme.pipeline.recipe import load_recipe
+from kineme.pipeline.recipe import read_yaml
 from kineme.retrieval.errors import RetrievalError
 from kineme.retrieval.index import Index, build_index, check_free
 from kineme.retrieval.search import Hit, search
@@ -37,7 +38,7 @@ def index_run(
     """Encode the clips of shards with the encoder of a run and build an index folder of them.
 
     Args:
-        run: folder of a training run.
+        run: folder of a training run, or any other that holds an encoder.
         shards: folder of shards.
         out: index folder to build.
         split: only the clips of this split.
@@ -48,7 +49,8 @@ def index_run(
         RetrievalError, RunError, DataError: ``out`` is taken, the run or the shards cannot be read, or no clips.
     """
     check_free(out, overwrite=overwrite)
-    from kineme.pipeline.encoding import encode_shards, encoder_files, load_encoder
+    from kineme.pipeline.encoders import load_encoder
+    from kineme.pipeline.encoding import encode_shards, encoder_files
 
     encoder = load_encoder(run)
     vectors, records = encode_shards(encoder, shards, split=split, batch_size=batch_size)
@@ -56,12 +58,38 @@ def index_run(
         out,
         vectors,
         records,
-        encoder=load_recipe(run / "recipe.yaml").kind,
+        encoder=str(read_yaml(run / "recipe.yaml")["kind"]),
         encoder_files=encoder_files(run),
         data=str(shards),
         previews=_stored_frames(shards, set(vectors.keys)),
+        metrics={"motion": encoder.metric},
         overwrite=overwrite,
     )
+
+
+def index_by_flow(
+    settings: list[str],
+    shards: Path,
+    out: Path,
+    *,
+    split: str | None = None,
+    batch_size: int = 64,
+    overwrite: bool = False,
+) -> Index:
+    """Build an index without a run: by histograms of optical flow.
+
+    Args:
+        settings: ``key=value`` for settings of `kineme.pipeline.encoders.motion_histogram.MotionHistogramRecipe`.
+        shards, out, split, batch_size, overwrite: as of `index_run`.
+
+    Raises:
+        RetrievalError, RunError, DataError: as of `index_run`; a setting is unknown or out of its range.
+    """
+    from kineme.pipeline.encoders.motion_histogram import write_recipe
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_recipe(Path(folder), settings)
+        return index_run(Path(folder), shards, out, split=split, batch_size=batch_size, overwrite=overwrite)
 
 
 def answer_query(index: Index, clip: str, *, by: Space, k: int, where: str | None = None) -> Answer:
@@ -89,7 +117,8 @@ def answer_query(index: Index, clip: str, *, by: Space, k: int, where: str | Non
             "from: kineme query --json"
         )
     # Only now, so that a query by key does not wait for torch.
-    from kineme.pipeline.encoding import load_encoder, read_query_clip
+    from kineme.pipeline.encoders import load_encoder
+    from kineme.pipeline.encoding import read_query_clip
 
     encoder = load_encoder(index.encoder_folder)
     fps, stored_size = _common(index, "fps"), _common(index, "height")

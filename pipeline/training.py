@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
+import os
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,24 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch import Tensor
+from lightning.pytorch.strategies import DDPStrategy
 
 from kineme.pipeline.errors import RunError
-from kineme.pipeline.frames import to_model, to_uint8
+from kineme.pipeline.initial_weights import start_from
 from kineme.pipeline.interrupts import DeferredInterrupt
-from kineme.pipeline.recipe import OptimizerSection, Recipe, dump_recipe, load_recipe
-from kineme.pipeline.run import CHECKPOINT, RECIPE, save_weights, write_environment
-from kineme.pipeline.tasks import make_task
-from kineme.shards.augment import make_augmentation
-from kineme.shards.loader import ClipBatch, ClipLoader, clip_loader
-
-SAVE_EVERY_S = 60.0
+from kineme.pipeline.recipe import Recipe, dump_recipe, load_recipe, network_settings
+from kineme.pipeline.run import CHECKPOINT, RECIPE, write_environment
+from kineme.pipeline.run_keeper import RunKeeper
+from kineme.pipeline.tasks import complete_recipe
+from kineme.pipeline.training_module import TrainingModule
+from kineme.shards.loader import ClipLoader, clip_loader
 
 
 def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, accelerator: str = "auto") -> None:
     """Train a recipe on shards and leave a run folder.
 
     Args:
-        recipe: what to train, and for how long.
+        recipe: what to train, and for how long. The run folder gets it with what only the shards know filled in.
         shards: ingested clips.
         run: folder to write; must not hold a run already unless ``resume``.
         resume: go on from the last checkpoint of ``run``; its recipe may ask for more epochs or minutes, not for
@@ -40,9 +38,11 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
         accelerator: as Lightning names it: auto, cpu, gpu.
 
     Raises:
-        RunError: ``run`` holds a run already, or none to resume.
+        RunError: ``run`` holds a run already, or none to resume; ``training.init`` names none that fits; torch.compile
+            cannot work here; the losses stopped being finite.
         DataError: the shards do not fit the recipe.
     """
+    recipe = complete_recipe(recipe, shards)
     checkpoint = _find_checkpoint(recipe, run, resume)
     if accelerator == "gpu" and not torch.accelerator.is_available():
         raise RunError("--accelerator gpu: torch finds none here; use cpu, or auto to take what there is")
@@ -57,7 +57,7 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
         accelerator=accelerator,
         max_epochs=recipe.training.epochs,
         precision=_precision(recipe.training.precision, cpu_only),
-        gradient_clip_val=recipe.optimizer.gradient_clip,
+        **_processes(cpu_only),
         logger=False,
         callbacks=[RunKeeper(recipe, run, interrupt), *([RichProgressBar()] if terminal else [])],
         enable_progress_bar=terminal,
@@ -71,6 +71,10 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
         # Lightning 2.6 does so, too, but not from a checkpoint at the end of an epoch.
         loader.load_state_dict(torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["data"])
     module = TrainingModule(recipe)
+    if recipe.training.init is not None and checkpoint is None:
+        started = start_from(module.task, recipe.kind, Path(recipe.training.init))
+        if trainer.is_global_zero:
+            print(started, flush=True)
     # Not before everything was found to fit, so that a refused run leaves nothing in the way of the next try.
     _make_folder(recipe, run)
     trainer.loggers = [_csv_logger(run, checkpoint), TensorBoardLogger(run, "metrics", version="")]
@@ -83,6 +87,13 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
         # What Lightning makes of an interrupt.
         if trainer.interrupted:
             raise KeyboardInterrupt from None
+        raise
+    except RuntimeError as error:
+        if recipe.training.compile and isinstance(error, torch._dynamo.exc.TorchDynamoException):
+            reason = str(error).splitlines()[0]
+            raise RunError(
+                f"training.compile is true, but torch cannot compile here: {reason}; set it to false"
+            ) from error
         raise
 
 
@@ -109,155 +120,6 @@ def _make_loader(recipe: Recipe, shards: Path, trainer: L.Trainer, cpu_only: boo
     )
 
 
-class TrainingModule(L.LightningModule):
-    """A task under Lightning. How far the run has come, by epochs or by minutes, drives every schedule."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.task = make_task(recipe)
-        self.model = self.task.model
-        self.augment = make_augmentation(recipe.data.augment)
-        self.elapsed_s = 0.0
-        self._tick: float | None = None
-
-    @property
-    def progress(self) -> float:
-        """Done fraction of the training, in [0, 1]."""
-        training = self.recipe.training
-        done = self.trainer.global_step / self.trainer.estimated_stepping_batches
-        if training.minutes is not None:
-            done = max(done, self.elapsed_s / (60 * training.minutes))
-        return float(min(1.0, done))
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, as every paper here uses it."""
-        return torch.optim.Adam(self.model.parameters(), lr=self.recipe.optimizer.lr)
-
-    def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Set the learning rate of this step."""
-        lr = learning_rate(self.recipe.optimizer, self.trainer.global_step, self.progress)
-        for optimizer in self.trainer.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-        self.log("lr", lr)
-
-    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Losses of one batch, all logged."""
-        frames = self.augment(to_model(batch.frames, self.task.frame_size))
-        parts = self.task.losses(frames, batch.actions, self.progress)
-        self.log_dict({name: value.detach() for name, value in parts.items()}, batch_size=len(batch))
-        return parts["loss"]
-
-    @property
-    def out_of_time(self) -> bool:
-        """Whether the minutes are used up."""
-        minutes = self.recipe.training.minutes
-        return minutes is not None and self.elapsed_s >= 60 * minutes
-
-    def count_time(self) -> None:
-        """Add the time since the last step, called after each."""
-        now = time.monotonic()
-        self.elapsed_s += now - (self._tick or now)
-        self._tick = now
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the time used, so that a resumed run has the rest of its minutes, and which clip comes next."""
-        checkpoint["elapsed_s"] = self.elapsed_s
-        checkpoint["data"] = self.trainer.train_dataloader.state_dict()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the time used."""
-        self.elapsed_s = checkpoint["elapsed_s"]
-
-
-class RunKeeper(L.Callback):
-    """Saves weights and checkpoint, draws samples, and where no bar can be shown prints a line an epoch.
-
-    Whatever ends a run, it is saved between two steps, and the checkpoint says which clip comes next.
-    """
-
-    def __init__(self, recipe: Recipe, run: Path, interrupt: DeferredInterrupt) -> None:
-        self.recipe = recipe
-        self.run = run
-        self.interrupt = interrupt
-        self._saved = time.monotonic()
-        self._frames: Tensor | None = None
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int
-    ) -> None:
-        """Stop or save where it is time to, and remember a few clips to draw."""
-        assert isinstance(module, TrainingModule)
-        if self._frames is None:
-            self._frames = to_model(batch.frames[:6], module.task.frame_size)
-        module.count_time()
-        # One clock for all ranks: they save together.
-        over, interrupted, due = trainer.strategy.broadcast(
-            (module.out_of_time, self.interrupt.pending, time.monotonic() - self._saved > SAVE_EVERY_S)
-        )
-        if interrupted:
-            raise KeyboardInterrupt
-        if over or due:
-            self._save(trainer, module)
-        if over:
-            # Saved before Lightning hears of it: it would count the epoch as done.
-            trainer.should_stop = True
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """One line, and now and then a picture."""
-        if trainer.is_global_zero and not sys.stdout.isatty() and isinstance(module, TrainingModule):
-            parts = "  ".join(f"{name} {float(v):.4g}" for name, v in sorted(trainer.callback_metrics.items()))
-            print(f"epoch {trainer.current_epoch}  {module.elapsed_s:.0f} s  {parts}", flush=True)
-        if trainer.current_epoch % self.recipe.training.picture_every_epochs == 0:
-            self._draw(trainer, module)
-
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Save what was reached."""
-        if not trainer.should_stop:
-            self._save(trainer, module)
-        self._draw(trainer, module)
-
-    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        """Save what was reached when the user interrupts."""
-        if isinstance(exception, KeyboardInterrupt):
-            self._save(trainer, module)
-
-    def _save(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        assert isinstance(module, TrainingModule)
-        self._saved = time.monotonic()
-        if trainer.is_global_zero:
-            save_weights(self.run, self.recipe, module.task)
-        # Beside and renamed, so that a crash while writing leaves the checkpoint before.
-        temporary = self.run / f"{CHECKPOINT}.tmp"
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            temporary.replace(self.run / CHECKPOINT)
-
-    def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        from kineme.pipeline.pictures import film_strips, save_picture
-
-        if self._frames is None or not trainer.is_global_zero or not isinstance(module, TrainingModule):
-            return
-        module.model.eval()
-        with torch.no_grad():
-            strips = module.task.pictures(self._frames)
-        module.model.train()
-        clips, captions = [], []
-        for clip in range(len(self._frames)):
-            for name, frames in strips.items():
-                clips.append(to_uint8(frames[clip : clip + 1])[0].numpy())
-                captions.append(name)
-        save_picture(film_strips(clips, captions), self.run / "samples" / f"epoch-{trainer.current_epoch:04d}.png")
-
-
-def learning_rate(optimizer: OptimizerSection, step: int, progress: float) -> float:
-    """Linear warm-up over the first steps, times a half cosine over the whole run down to the final fraction."""
-    warmup = min(1.0, (step + 1) / optimizer.warmup_steps) if optimizer.warmup_steps else 1.0
-    final = optimizer.final_lr_fraction
-    return optimizer.lr * warmup * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
 def _find_checkpoint(recipe: Recipe, run: Path, resume: bool) -> Path | None:
     """The checkpoint to resume from, or None for a run that starts anew."""
     checkpoint = run / CHECKPOINT
@@ -265,7 +127,7 @@ def _find_checkpoint(recipe: Recipe, run: Path, resume: bool) -> Path | None:
         if not checkpoint.is_file():
             raise RunError(f"{run}: nothing to resume, {CHECKPOINT} is missing; train without --resume")
         before = load_recipe(run / RECIPE)
-        if (before.kind, before.model) != (recipe.kind, recipe.model):
+        if network_settings(before) != network_settings(recipe):
             raise RunError(f"{run}: was trained as another {before.kind} model; resume it with its own {run / RECIPE}")
     elif checkpoint.exists():
         raise RunError(f"{run}: holds a run already; go on with --resume, or choose another --out")
@@ -279,14 +141,29 @@ def _make_folder(recipe: Recipe, run: Path) -> None:
     write_environment(run)
 
 
+def _processes(cpu_only: bool) -> dict[str, Any]:
+    """Devices, nodes and strategy: DDP where there are several devices, or processes that torchrun started."""
+    given, processes = {}, 1 if cpu_only else torch.cuda.device_count()
+    if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
+        # Lightning takes its rank from there, but not how many there are.
+        processes, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        given = {"devices": here, "num_nodes": processes // here}
+    if processes < 2:
+        return given
+    # Stages freeze parts of a network, and DDP waits for the gradients of all of it unless told to look.
+    return {**given, "strategy": DDPStrategy(find_unused_parameters=True)}
+
+
 def _csv_logger(run: Path, checkpoint: Path | None) -> CSVLogger:
     """A logger that goes on with metrics.csv when resuming; by itself Lightning's deletes it."""
     metrics = run / "metrics" / "metrics.csv"
     before = metrics.read_bytes() if checkpoint is not None and metrics.is_file() else None
     logger = CSVLogger(run, "metrics", version="")
-    _ = logger.experiment
-    if before is not None:
+    experiment = logger.experiment
+    if before:
         metrics.write_bytes(before)
+        # Of what an earlier stage logged, too: Lightning takes a file's other columns for an error.
+        experiment.metrics_keys = before.decode().splitlines()[0].split(",")
     return logger
 
 

@@ -42,6 +42,14 @@ def encoder_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def statics_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A statics/dynamics encoder, likewise: an epoch for the transformer, one for the rest."""
+    from tiny_runs import STATICS_DYNAMICS, make_run
+
+    return make_run(STATICS_DYNAMICS, digits, tmp_path_factory.mktemp("statics run"))
+
+
+@pytest.fixture(scope="session")
 def predictor_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A next-frame predictor, likewise."""
     from tiny_runs import PREDICTOR, make_run

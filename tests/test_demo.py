@@ -20,7 +20,7 @@ SETTINGS = ("training.epochs=1", "training.minutes=null", "data.batch_size=8", "
 SIZE = DemoSize(
     clips=60,
     train_fraction=0.4,
-    encoder_settings=(*SETTINGS, "model.f_dim=4", "model.z_dim=2"),
+    encoder_settings=(*SETTINGS, "model.latent_channels=8", "model.dynamics_dim=4", "model.frame_dim=2"),
     predictor_settings=(*SETTINGS, "model.frame_size=32", "model.feature_dim=8", "model.latent_dim=2"),
 )
 

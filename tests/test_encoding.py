@@ -12,7 +12,8 @@ import pytest
 import torch
 from tiny_runs import FRAMES, TEST_CLIPS
 
-from kineme.pipeline.encoding import SequentialVAEEncoder, encode_shards, load_encoder
+from kineme.pipeline.encoders import RunEncoder, load_encoder
+from kineme.pipeline.encoding import encode_shards
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.evaluation import evaluate_run
 from kineme.pipeline.protocols.prediction import psnr
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def encoder(encoder_run: Path) -> SequentialVAEEncoder:
+def encoder(encoder_run: Path) -> RunEncoder:
     return load_encoder(encoder_run, CPU)
 
 
@@ -45,7 +46,7 @@ def with_recipe(run: Path, folder: Path, old: str, new: str) -> Path:
     return copy
 
 
-def test_vectors_have_the_sizes_the_encoder_names(encoder: SequentialVAEEncoder, clips) -> None:
+def test_vectors_have_the_sizes_the_encoder_names(encoder: RunEncoder, clips) -> None:
     motion, appearance = encoder.encode(clips[1][:3])
     assert (encoder.motion_dim, encoder.appearance_dim) == (FRAMES * 3, 5)
     assert motion.shape == (3, FRAMES * 3)
@@ -53,9 +54,7 @@ def test_vectors_have_the_sizes_the_encoder_names(encoder: SequentialVAEEncoder,
     assert motion.dtype == appearance.dtype == np.float32
 
 
-def test_changes_are_the_differences_of_states(
-    encoder: SequentialVAEEncoder, encoder_run: Path, clips, tmp_path: Path
-) -> None:
+def test_changes_are_the_differences_of_states(encoder: RunEncoder, encoder_run: Path, clips, tmp_path: Path) -> None:
     changing = load_encoder(with_recipe(encoder_run, tmp_path, "motion_vector: states", "motion_vector: changes"), CPU)
     states, appearance = encoder.encode(clips[1][:3])
     changes, same = changing.encode(clips[1][:3])
@@ -64,9 +63,7 @@ def test_changes_are_the_differences_of_states(
     np.testing.assert_array_equal(appearance, same)
 
 
-def test_shards_are_encoded_in_their_order_whatever_the_batch(
-    encoder: SequentialVAEEncoder, digits: Path, clips
-) -> None:
+def test_shards_are_encoded_in_their_order_whatever_the_batch(encoder: RunEncoder, digits: Path, clips) -> None:
     vectors, records = encode_shards(encoder, digits / "shards", split="test", batch_size=64)
     few, _ = encode_shards(encoder, digits / "shards", split="test", batch_size=3)
     assert records == clips[0]
@@ -78,13 +75,13 @@ def test_shards_are_encoded_in_their_order_whatever_the_batch(
         assert np.ptp(vectors.space(space), axis=0).max() > 1e-3
 
 
-def test_every_split_is_encoded_where_none_is_named(encoder: SequentialVAEEncoder, digits: Path) -> None:
+def test_every_split_is_encoded_where_none_is_named(encoder: RunEncoder, digits: Path) -> None:
     vectors, records = encode_shards(encoder, digits / "shards")
     assert vectors.keys == [record.key for record in read_records(digits / "shards")]
     assert {record.split for record in records} == {"train", "test"}
 
 
-def test_a_split_without_clips_is_one_line(encoder: SequentialVAEEncoder, digits: Path) -> None:
+def test_a_split_without_clips_is_one_line(encoder: RunEncoder, digits: Path) -> None:
     with pytest.raises(DataError, match="no clips of split 'validation'") as error:
         encode_shards(encoder, digits / "shards", split="validation")
     assert "\n" not in str(error.value)
@@ -93,6 +90,26 @@ def test_a_split_without_clips_is_one_line(encoder: SequentialVAEEncoder, digits
 def test_a_predictor_encodes_nothing(predictor_run: Path) -> None:
     with pytest.raises(RunError, match="a frame-predictor run encodes no clips"):
         load_encoder(predictor_run, CPU)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        (None, "no run here and no encoder of an index, recipe.yaml is missing"),
+        ("model: {}", "a None run encodes no clips"),
+        ("kind: [1]", r"a \[1\] run encodes no clips"),
+        ("kind: [", "not YAML"),
+        ("kind: motion-histogram\ncell: 2", r"unknown key cell \(did you mean cells\?\)"),
+        ("kind: sequential-vae", "checkpoints/weights.pt is missing"),
+    ],
+)
+def test_a_folder_without_an_encoder_is_one_line(recipe: str | None, expected: str, tmp_path: Path) -> None:
+    if recipe is not None:
+        (tmp_path / "recipe.yaml").write_text(recipe)
+    with pytest.raises(RunError, match=expected) as refusal:
+        load_encoder(tmp_path, CPU)
+    assert str(refusal.value).startswith(str(tmp_path))
+    assert "\n" not in str(refusal.value)
 
 
 def slow_precision(vectors: np.ndarray, wanted: list, left_out: list) -> tuple[float, float]:
@@ -114,9 +131,7 @@ def slow_precision(vectors: np.ndarray, wanted: list, left_out: list) -> tuple[f
     return float(np.mean(values)), float(np.mean(chances))
 
 
-def test_retrieval_against_a_slow_reference(
-    encoder: SequentialVAEEncoder, encoder_run: Path, digits: Path, clips
-) -> None:
+def test_retrieval_against_a_slow_reference(encoder: RunEncoder, encoder_run: Path, digits: Path, clips) -> None:
     records, frames = clips
     result = evaluate_run(encoder_run, digits / "shards")
     metrics = result["metrics"]
@@ -146,12 +161,35 @@ def test_a_label_that_the_shards_lack(encoder_run: Path, digits: Path, tmp_path:
 
 
 def test_protocols_that_do_not_fit(encoder_run: Path, predictor_run: Path, digits: Path) -> None:
-    with pytest.raises(RunError, match="there is none of that name; use one of retrieval, prediction"):
+    known = "retrieval, motion-retrieval, disentanglement, linear-probe, attentive-linear, finetune, prediction"
+    with pytest.raises(RunError, match=f"there is none of that name; use one of {known}"):
         evaluate_run(encoder_run, digits / "shards", "taste")
-    with pytest.raises(RunError, match=r"measures frame-predictor runs, .* is sequential-vae; use retrieval"):
+    with pytest.raises(RunError, match=r"frame-predictor runs, .* is sequential-vae; use retrieval, motion-retrieval"):
         evaluate_run(encoder_run, digits / "shards", "prediction")
-    with pytest.raises(RunError, match=r"measures sequential-vae runs, .* is frame-predictor; use prediction"):
-        evaluate_run(predictor_run, digits / "shards", "retrieval")
+    for protocol in ("retrieval", "motion-retrieval", "disentanglement"):
+        with pytest.raises(RunError, match=r"measures .*sequential-vae.* runs, .* is frame-predictor; use prediction"):
+            evaluate_run(predictor_run, digits / "shards", protocol)
+
+
+def test_options_of_a_protocol(encoder_run: Path, digits: Path) -> None:
+    few = evaluate_run(encoder_run, digits / "shards", "motion-retrieval", options={"most_queries": "5"})
+    assert isinstance(few["metrics"], dict)
+    assert (few["metrics"]["queries"], few["options"], few["split"]) == (5, {"most_queries": "5"}, "test")
+    with pytest.raises(RunError, match="no such option; it has most_queries, most_database, seed"):
+        evaluate_run(encoder_run, digits / "shards", "motion-retrieval", options={"queries": "5"})
+    with pytest.raises(RunError, match="--option most_queries=many: input should be a valid integer") as error:
+        evaluate_run(encoder_run, digits / "shards", "motion-retrieval", options={"most_queries": "many"})
+    assert "\n" not in str(error.value)
+
+
+def test_a_recipe_that_asks_nothing(encoder_run: Path, digits: Path, tmp_path: Path) -> None:
+    recipe = (encoder_run / "recipe.yaml").read_text()
+    run = with_recipe(encoder_run, tmp_path, recipe[recipe.index("questions:") :], "questions: []\n")
+    with pytest.raises(
+        RunError, match=r"lists no questions: add some .* or choose --protocol disentanglement"
+    ) as error:
+        evaluate_run(run, digits / "shards")
+    assert "\n" not in str(error.value)
 
 
 def slow_psnr(a: np.ndarray, b: np.ndarray) -> float:

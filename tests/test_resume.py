@@ -15,7 +15,8 @@ import torch
 from tiny_runs import ENCODER, make_recipe, make_run
 
 from kineme.pipeline.interrupts import DeferredInterrupt
-from kineme.pipeline.training import TrainingModule, train
+from kineme.pipeline.training import train
+from kineme.pipeline.training_module import TrainingModule
 from kineme.shards.loader import clip_loader
 
 STEPS = 5
@@ -86,19 +87,19 @@ def test_a_killed_run(digits: Path, tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 import torch
-from kineme.pipeline import training
+from kineme.pipeline import run_keeper, training, training_module
 from kineme.pipeline.recipe import load_recipe
 
 torch.set_num_threads(1)
-training.SAVE_EVERY_S = 0.0
+run_keeper.SAVE_EVERY_S = 0.0
 recipe, shards, run = map(Path, sys.argv[1:])
-step = training.TrainingModule.training_step
+step = training_module.TrainingModule.training_step
 
 def watch(self, batch, batch_idx):
     print("step", *(record.key for record in batch.records), flush=True)
     return step(self, batch, batch_idx)
 
-training.TrainingModule.training_step = watch
+training_module.TrainingModule.training_step = watch
 training.train(load_recipe(recipe, ["training.epochs=1000"]), shards, run, accelerator="cpu")
 """
     make_recipe(ENCODER, tmp_path)

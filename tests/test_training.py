@@ -19,9 +19,11 @@ from tiny_runs import ENCODER, PREDICTOR, make_recipe, make_run
 
 from kineme.pipeline import cli
 from kineme.pipeline.errors import RunError
-from kineme.pipeline.recipe import OptimizerSection, Recipe, load_recipe
+from kineme.pipeline.optimisation import learning_rate
+from kineme.pipeline.recipe import Recipe, load_recipe
 from kineme.pipeline.run import load_run
-from kineme.pipeline.training import RunKeeper, learning_rate, train
+from kineme.pipeline.run_keeper import RunKeeper
+from kineme.pipeline.training import train
 from kineme.shards.errors import DataError
 
 
@@ -284,12 +286,3 @@ def test_an_accelerator_that_is_not_there(accelerator: str, digits: Path, tmp_pa
 def test_a_clip_must_be_longer_than_its_context(digits: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"must be longer than objective\.context"):
         make_run(PREDICTOR, digits, tmp_path, "objective.context=6")
-
-
-def test_learning_rate_at_its_corners() -> None:
-    o = OptimizerSection(lr=0.4, warmup_steps=10, final_lr_fraction=0.1)
-    assert learning_rate(o, 0, 0.0) == pytest.approx(0.04)
-    assert learning_rate(o, 9, 0.0) == learning_rate(o, 500, 0.0) == pytest.approx(0.4)
-    assert learning_rate(o, 500, 0.5) == pytest.approx(0.4 * 0.55)
-    assert learning_rate(o, 500, 1.0) == pytest.approx(0.04)
-    assert learning_rate(OptimizerSection(lr=0.4, warmup_steps=0), 0, 0.0) == pytest.approx(0.4)

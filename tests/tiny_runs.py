@@ -37,6 +37,15 @@ model: {{frame_size: 32, width: 2, feature_dim: 6, hidden_dim: 8, latent_dim: 3}
 objective: {{context: 2}}
 {_COMMON}"""
 
+STATICS_DYNAMICS = f"""
+kind: statics-dynamics
+model:
+  {{frame_size: 32, clip_frames: 5, width: 4, latent_channels: 8, blocks: 2, dynamics_dim: 6, frame_dim: 4,
+    hidden_dim: 8, motion_layers: 2}}
+objective: {{transformer: {{fraction: 0.5}}, closeness: 0.1}}
+questions: [{{by: motion, label: speeds}}]
+{_COMMON}"""
+
 
 def make_digits(root: Path) -> Path:
     source = find_source("moving-digits")

@@ -27,7 +27,7 @@ from corpus import make_tiny_files
 
 from kineme.pipeline.frames import to_model
 from kineme.pipeline.recipe import load_recipe
-from kineme.pipeline.tasks import make_task
+from kineme.pipeline.tasks import TrainingClips, make_task
 from kineme.shards.augment import AUGMENTATIONS, make_augmentation
 from kineme.shards.loader import ClipBatch, clip_loader
 
@@ -75,7 +75,7 @@ def _loops(shards: Path, device: torch.device, workers: int, width: int) -> dict
 
     def train(frames: torch.Tensor) -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-            loss = task.losses(frames, None, 0.5)["loss"]
+            loss = task.losses(TrainingClips(frames, None, None, []), 0.5)["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -23,17 +23,23 @@ def train(
     cache_gb: Annotated[
         float | None, typer.Option(metavar="GB", help="Most that the cache of decoded clips may hold on disk.")
     ] = None,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="RUN", help="Start from the weights of another run.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of RUN.")] = False,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
 ) -> None:
     """Train a recipe on shards.
+
+    --init takes over every tensor of RUN whose name and shape the new network has, too, and says how many.
 
     Example: kineme train sequential-vae/sprites-cpu --data shards/sprites --out runs/sprites --minutes 30
     """
     from kineme.pipeline.recipe import load_recipe
     from kineme.pipeline.training import train as run_training
 
-    shorthands = {"training.minutes": minutes, "data.cache_gb": cache_gb}
+    start = None if init is None else json.dumps(str(init))
+    shorthands = {"training.minutes": minutes, "data.cache_gb": cache_gb, "training.init": start}
     given = [f"{key}={value}" for key, value in shorthands.items() if value is not None]
     run_training(load_recipe(recipe, [*(settings or []), *given]), data, out, resume=resume, accelerator=accelerator)
     typer.echo(f"{out}: trained; weights, metrics and samples are there")
@@ -43,19 +49,40 @@ def evaluate(
     run: RunArgument,
     data: ShardsOption,
     protocol: Annotated[
-        str | None, typer.Option(metavar="NAME", help="retrieval or prediction; the one that fits the run if left out.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="retrieval, motion-retrieval, disentanglement, linear-probe, attentive-linear, finetune or "
+            "prediction; the first that fits the run if left out.",
+        ),
     ] = None,
-    split: Annotated[str, typer.Option(help="A split of the shards, or LABEL=VALUE or LABEL!=VALUE.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="A split of the shards, or LABEL=VALUE or LABEL!=VALUE; if left out the protocol's own, mostly test."
+        ),
+    ] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="A setting of the protocol's own.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="JSON", help="Write the figures to a file, too.")] = None,
 ) -> None:
     """Measure a run on a split and print the figures as JSON.
 
-    Example: kineme evaluate runs/sprites --data shards/sprites --out sprites.json
+    A wrong --option lists those that the protocol has.
+
+    Example: kineme evaluate runs/digits --data shards/moving-mnist --protocol motion-retrieval --out digits.json
     """
+    from kineme.pipeline.errors import RunError
     from kineme.pipeline.evaluation import evaluate_run
     from kineme.shards.manifest import write_atomically
 
-    text = json.dumps(evaluate_run(run, data, protocol, split), indent=2) + "\n"
+    pairs = [option.partition("=") for option in options or []]
+    bare = next((name for name, equals, _ in pairs if not equals), None)
+    if bare is not None:
+        raise RunError(f"--option {bare}: expected NAME=VALUE")
+    given = {name: value for name, _, value in pairs}
+    text = json.dumps(evaluate_run(run, data, protocol, split, given), indent=2) + "\n"
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, text.encode())

@@ -22,10 +22,25 @@ class By(StrEnum):
     appearance = "appearance"
 
 
+class Untrained(StrEnum):
+    """The encoders that need no run."""
+
+    motion_histogram = "motion-histogram"
+
+
 def index(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run.")],
     data: Annotated[Path, typer.Option("--data", metavar="SHARDS", help="Folder of shards to index.")],
     out: Annotated[Path, typer.Option("--out", metavar="INDEX", help="Index folder to make.")],
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Folder of a training run, unless --encoder is given.")
+    ] = None,
+    encoder: Annotated[
+        Untrained | None, typer.Option(help="Instead of RUN: histograms of optical flow, without any training.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of --encoder, such as clip_frames=8."),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only the clips of this split, such as test.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips encoded at once.")] = 64,
     force: Annotated[bool, typer.Option("--force", help="Replace an index that is there already.")] = False,
@@ -33,10 +48,24 @@ def index(
     """Encode every clip and build an index folder that holds all a query needs.
 
     Example: kineme index runs/sprites --data shards/sprites --out indexes/sprites --split test
-    """
-    from kineme.pipeline.searching import index_run
 
-    built = index_run(run, data, out, split=split, batch_size=batch_size, overwrite=force)
+    Without a run: kineme index --encoder motion-histogram --data shards/mine --out indexes/mine --set frame_size=96
+
+    Settings of motion-histogram: clip_frames, frame_step, frame_size (pixels), directions, cells (in each row and
+    column of the frame; 1 does not ask where), still_below (pixels a frame), window (of the flow, pixels).
+    """
+    from kineme.pipeline.errors import RunError
+    from kineme.pipeline.searching import index_by_flow, index_run
+
+    if (run is None) == (encoder is None):
+        given = "neither RUN nor --encoder" if run is None else f"both {run} and --encoder {encoder}"
+        raise RunError(f"{given} given: name the run that encodes the clips, or --encoder motion-histogram")
+    if run is None:
+        built = index_by_flow(settings or [], data, out, split=split, batch_size=batch_size, overwrite=force)
+    elif settings:
+        raise RunError(f"--set {settings[0]}: only --encoder has settings; a run keeps those it was trained with")
+    else:
+        built = index_run(run, data, out, split=split, batch_size=batch_size, overwrite=force)
     sizes = ", ".join(f"{space} {size}" for space, size in built.info.dims.items())
     typer.echo(f"{out}: {built.count} clips indexed ({sizes} dimensions)")
 

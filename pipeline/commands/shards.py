@@ -1,4 +1,4 @@
-"""``kineme inspect`` and ``verify``."""
+"""``kineme inspect`` of shards or of a run, and ``verify``."""
 
 from __future__ import annotations
 
@@ -22,23 +22,48 @@ Shards = Annotated[Path, typer.Argument(metavar="SHARDS", help="Folder made by k
 
 
 def inspect(
-    shards: Shards,
+    folder: Annotated[Path, typer.Argument(metavar="SHARDS|RUN", help="Folder made by kineme ingest, or by train.")],
+    clip: Annotated[
+        Path | None, typer.Argument(metavar="[CLIP]", help="With a statics-dynamics RUN: the video to look into.")
+    ] = None,
     as_json: Json = False,
-    sheet: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw some clips as film strips.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw some clips, or what the run makes of CLIP, as film strips.")
+    ] = None,
 ) -> None:
-    """Say what a shards folder holds: counts, durations, labels, rejects.
+    """Say what a shards folder holds: counts, durations, labels, rejects. Or draw what a run makes of a clip.
+
+    With a run and a clip, --sheet shows the clip, its statics S, S warped to each frame, and the reconstructions.
 
     Example: kineme inspect shards/mine --sheet clips.png
+
+    Example: kineme inspect runs/digits some_clip.mp4 --sheet inside.png
     """
+    if clip is not None:
+        _look_inside(folder, clip, sheet)
+        return
     from kineme.shards.summary import summarise
 
-    summary = summarise(shards)
+    summary = summarise(folder)
     if sheet is not None:
-        _draw(shards, sheet)
+        _draw(folder, sheet)
     if as_json:
         typer.echo(json.dumps(asdict(summary), indent=1, ensure_ascii=False))
         return
     _say_summary(summary)
+
+
+def _look_inside(run: Path, clip: Path, sheet: Path | None) -> None:
+    from kineme.pipeline.errors import RunError
+    from kineme.pipeline.generation import look_inside
+    from kineme.pipeline.pictures import film_strips, save_picture
+    from kineme.pipeline.run import load_run
+
+    if sheet is None:
+        raise RunError("--sheet PNG is missing: it is what a run makes of a clip, as a picture")
+    strips = look_inside(load_run(run), clip)
+    save_picture(film_strips(list(strips.values()), list(strips)), sheet)
+    typer.echo(f"{sheet}: {', '.join(strips)} of {clip}")
 
 
 def verify(shards: Shards, as_json: Json = False) -> None:

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from kineme.pipeline.encoding import SequentialVAEEncoder, encode_shards
+from kineme.pipeline.encoders import load_encoder
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import Metrics
-from kineme.pipeline.recipe import Question, SequentialVAERecipe
+from kineme.pipeline.protocols.chosen_clips import encode_chosen
+from kineme.pipeline.recipe import Question
 from kineme.pipeline.run import Run
-from kineme.retrieval.evaluation import PrecisionAtK, precisions_at_k
+from kineme.retrieval.evaluation import Metric, PrecisionAtK, precisions_at_k
 from kineme.retrieval.evaluation import Question as Labelled
-from kineme.retrieval.vectors import SPACES
-from kineme.shards.loader import clip_loader
+from kineme.retrieval.vectors import SPACES, Space
 from kineme.shards.sample import ClipRecord, Label
 
 K = 10
@@ -32,18 +30,21 @@ def measure_retrieval(run: Run, shards: Path, split: str) -> Metrics:
         RunError: the recipe asks no questions, or about a label that the shards lack.
         DataError: the shards hold no clips of the split.
     """
-    recipe = run.recipe
-    if not isinstance(recipe, SequentialVAERecipe) or not recipe.questions:
-        raise RunError(f"{run.folder}: its recipe lists no questions: add some to evaluate retrieval by your labels")
-    encoder = SequentialVAEEncoder(run)
-    vectors, records = encode_shards(encoder, shards, split=split)
-    labelled = {_name(question): _labelled(question, records) for question in recipe.questions}
-    pixels = _raw_pixels(shards, encoder, split)
-    by_pixels = precisions_at_k(pixels, labelled, k=K)
-    metrics: Metrics = {"clips": len(records)}
+    questions: list[Question] = getattr(run.recipe, "questions", [])
+    if not questions:
+        raise RunError(
+            f"{run.folder}: its recipe lists no questions: add some to evaluate retrieval by your labels, or choose "
+            "--protocol disentanglement or motion-retrieval"
+        )
+    encoder = load_encoder(run.folder, run.device)
+    clips = encode_chosen(encoder, shards, split)
+    labelled = {_name(question): _labelled(question, clips.records) for question in questions}
+    by_pixels = precisions_at_k(clips.pixels, labelled, k=K)
+    metric_of: dict[Space, Metric] = {"motion": encoder.metric, "appearance": "cosine"}
+    metrics: Metrics = {"clips": len(clips.records)}
     for space in SPACES:
-        asked = {_name(q): labelled[_name(q)] for q in recipe.questions if q.by == space}
-        by_space = precisions_at_k(vectors.space(space), asked, k=K) if asked else {}
+        asked = {_name(q): labelled[_name(q)] for q in questions if q.by == space}
+        by_space = precisions_at_k(clips.vectors.space(space), asked, k=K, metric=metric_of[space]) if asked else {}
         for name, found in by_space.items():
             metrics |= _figures(name, found, by_pixels[name])
     return metrics
@@ -72,12 +73,3 @@ def _labels(name: str, records: list[ClipRecord]) -> list[Label]:
         known = ", ".join(sorted(lacking.labels)) or "no labels"
         raise RunError(f"the recipe asks about the label {name}, but {lacking.source} has {known}")
     return [record.labels[name] for record in records]
-
-
-def _raw_pixels(
-    shards: Path, encoder: SequentialVAEEncoder, split: str
-) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    loader = clip_loader(
-        shards, batch_size=64, clip_frames=encoder.clip_frames, frame_step=encoder.frame_step, split=split
-    )
-    return np.concatenate([batch.frames.flatten(1).numpy().astype(np.float32) / 255 for batch in loader])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kineme.models.frame_predictor import FramePredictor, FramePredictorConfig, predictor_loss
 from kineme.models.schedules import kl_weight, teacher_forcing_ratio
 from kineme.pipeline.errors import RunError
+from kineme.pipeline.optimisation import ParameterGroup, one_group, one_stage
 from kineme.pipeline.recipe import FramePredictorRecipe
+from kineme.pipeline.tasks import TrainingClips
 
 
 class FramePredictorTask:
@@ -17,6 +19,7 @@ class FramePredictorTask:
     def __init__(self, recipe: FramePredictorRecipe) -> None:
         self.model = FramePredictor(FramePredictorConfig(**recipe.model.model_dump()))
         self.frame_size = recipe.model.frame_size
+        self.stages = one_stage(recipe.optimizer)
         self.context = recipe.objective.context
         self._objective = recipe.objective
         self._condition_dim = recipe.model.condition_dim
@@ -25,6 +28,14 @@ class FramePredictorTask:
                 f"data.clip_frames is {recipe.data.clip_frames}: a clip must be longer than objective.context, "
                 f"{self.context}, so that a frame is left to predict"
             )
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """One learning rate."""
+        return one_group(self.model)
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """The whole network, called once a step."""
+        return [self.model]
 
     def condition(self, actions: Tensor | None) -> Tensor | None:
         """The actions as the model wants them, or nothing for a model without a condition.
@@ -42,13 +53,15 @@ class FramePredictorTask:
             )
         return actions
 
-    def losses(self, frames: Tensor, actions: Tensor | None, progress: float) -> dict[str, Tensor]:
+    def losses(self, clips: TrainingClips, progress: float) -> dict[str, Tensor]:
         """Reconstruction plus annealed KL; teacher forcing is drawn once for each clip."""
+        frames = clips.frames
         forcing = teacher_forcing_ratio(progress, **self._objective.teacher_forcing.model_dump())
         beta = kl_weight(progress, **self._objective.kl.model_dump())
         # One draw for the batch, as in the lab's code: a mixed batch would have to be stepped frame by frame.
         forced = bool(torch.rand(()) < forcing)
-        output = self.model(frames, context=self.context, condition=self.condition(actions), teacher_forcing=forced)
+        condition = self.condition(clips.actions)
+        output = self.model(frames, context=self.context, condition=condition, teacher_forcing=forced)
         parts = predictor_loss(output, frames, beta)
         return {
             "loss": parts.loss,

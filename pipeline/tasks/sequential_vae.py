@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kineme.models.schedules import kl_weight
 from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, sequential_vae_loss
+from kineme.pipeline.optimisation import ParameterGroup, one_group, one_stage
 from kineme.pipeline.recipe import SequentialVAERecipe
+from kineme.pipeline.tasks import TrainingClips
 
 
 class SequentialVAETask:
@@ -15,13 +17,22 @@ class SequentialVAETask:
     def __init__(self, recipe: SequentialVAERecipe) -> None:
         self.model = SequentialVAE(SequentialVAEConfig(**recipe.model.model_dump()))
         self.frame_size = recipe.model.frame_size
+        self.stages = one_stage(recipe.optimizer)
         self._objective = recipe.objective
 
-    def losses(self, frames: Tensor, actions: Tensor | None, progress: float) -> dict[str, Tensor]:
-        """The negative ELBO and its three parts; actions are not used."""
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """One learning rate."""
+        return one_group(self.model)
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """The whole network, called once a step."""
+        return [self.model]
+
+    def losses(self, clips: TrainingClips, progress: float) -> dict[str, Tensor]:
+        """The negative ELBO and its three parts, from the frames alone."""
         o = self._objective
         beta = kl_weight(progress, kind="monotonic", beta=o.beta, ratio=o.kl_warmup) if o.kl_warmup else o.beta
-        return sequential_vae_loss(self.model(frames), frames, beta=beta, sigma=o.sigma)
+        return sequential_vae_loss(self.model(clips.frames), clips.frames, beta=beta, sigma=o.sigma)
 
     def pictures(self, frames: Tensor) -> dict[str, Tensor]:
         """The truth, its reconstruction from posterior means, and each clip's motion with the next clip's content."""

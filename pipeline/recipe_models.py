@@ -1,0 +1,304 @@
+"""What a recipe holds: its sections as typed models, and the kinds of recipes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SequentialVAEModel(_Section):
+    """Sizes of the sequential VAE; see `kineme.models.sequential_vae.SequentialVAEConfig`."""
+
+    frame_size: Annotated[int, Field(ge=32, multiple_of=32)] = 64
+    width: Annotated[int, Field(ge=1)] = 32
+    f_dim: Annotated[int, Field(ge=1)] = 256
+    z_dim: Annotated[int, Field(ge=1)] = 32
+    hidden_dim: Annotated[int, Field(ge=1)] = 512
+    pooled_content: bool = False
+    modulated_decoder: bool = False
+
+
+class SequentialVAEObjective(_Section):
+    """Weights of the objective: beta on both divergences, reached after ``kl_warmup`` of the training; sigma of x."""
+
+    beta: Annotated[float, Field(ge=0)] = 1.0
+    sigma: Annotated[float, Field(gt=0)] = 1.0
+    kl_warmup: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class FramePredictorModel(_Section):
+    """Sizes of the next-frame CVAE; see `kineme.models.frame_predictor.FramePredictorConfig`."""
+
+    frame_size: Annotated[int, Field(ge=32, multiple_of=32)] = 64
+    width: Annotated[int, Field(ge=1)] = 64
+    feature_dim: Annotated[int, Field(ge=1)] = 128
+    hidden_dim: Annotated[int, Field(ge=1)] = 256
+    latent_dim: Annotated[int, Field(ge=1)] = 64
+    condition_dim: Annotated[int, Field(ge=0)] = 0
+    condition_embedding: Annotated[int, Field(ge=1)] = 32
+    predictor_layers: Annotated[int, Field(ge=1)] = 2
+    posterior_layers: Annotated[int, Field(ge=1)] = 1
+
+
+class KLAnnealing(_Section):
+    """How the weight of the KL term rises; see `kineme.models.schedules.kl_weight`."""
+
+    kind: Literal["none", "monotonic", "cyclical"] = "none"
+    beta: Annotated[float, Field(ge=0)] = 1e-4
+    cycles: Annotated[int, Field(ge=1)] = 4
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+class TeacherForcing(_Section):
+    """How often the truth is fed back over the training; see `kineme.models.schedules.teacher_forcing_ratio`."""
+
+    start: Annotated[float, Field(ge=0, le=1)] = 1.0
+    decay_begin: Annotated[float, Field(ge=0, le=1)] = 0.0
+    decay_step: Annotated[float, Field(ge=0)] = 0.0
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class FramePredictorObjective(_Section):
+    """The split of a clip into context and predicted frames, and the two schedules."""
+
+    context: Annotated[int, Field(ge=1)] = 2
+    kl: KLAnnealing = KLAnnealing()
+    teacher_forcing: TeacherForcing = TeacherForcing()
+
+
+class VideoBaselineModel(_Section):
+    """Sizes of the video encoder; see `kineme.models.video_encoder.VideoEncoder`."""
+
+    frame_size: Annotated[int, Field(ge=16, multiple_of=8)] = 64
+    clip_frames: Annotated[int, Field(ge=2)] = 8
+    width: Annotated[int, Field(ge=1)] = 64
+    latent_channels: Annotated[int, Field(ge=1)] = 64
+    dynamics_dim: Annotated[int, Field(ge=1)] = 512
+
+
+class VideoBaselineObjective(_Section):
+    """What the video encoder learns from: a label, its own frames, or the displacements of keypoints.
+
+    ``classes`` and ``keypoints`` (how many a frame has) are found in the shards where they are left out. Keypoints that
+    are ``interchangeable`` are compared in their best assignment.
+    """
+
+    kind: Literal["classification", "reconstruction", "displacement"] = "classification"
+    label: str = "digits"
+    classes: list[str] = []
+    keypoints: Annotated[int, Field(ge=1)] | None = None
+    interchangeable: bool = True
+
+
+class DataSection(_Section):
+    """What of the shards is trained on.
+
+    ``split`` is a stored split, or a label: ``actor=daria``, ``actor!=daria``. ``cache`` decodes every clip once and
+    keeps it, uncompressed, in SHARDS/.cache, which never holds more than ``cache_gb`` (1e9 bytes; left out: half of the
+    disk space free without it); clips beyond that are decoded every epoch. ``endless`` draws so many new clips each
+    epoch instead, where the shards can. ``resident`` keeps all clips in the memory of the device.
+    """
+
+    split: str | None = "train"
+    clip_frames: Annotated[int, Field(ge=2)] = 16
+    frame_step: Annotated[int, Field(ge=1)] = 1
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    workers: Annotated[int, Field(ge=0)] = 2
+    cache: bool = True
+    cache_gb: Annotated[float, Field(ge=0)] | None = None
+    endless: Annotated[int, Field(ge=1)] | None = None
+    resident: bool = False
+    augment: dict[str, dict[str, Any]] = {}
+
+
+class OptimizerSection(_Section):
+    """Adam; the rate rises over ``warmup_steps``, then decays; see `kineme.pipeline.optimisation.learning_rate`.
+
+    ``cosine`` goes along a half cosine to ``final_lr_fraction`` of ``lr``. ``halving`` halves the rate so that it has
+    ``halvings`` values, each for as long: 5 where it is halved every 50 of 250 epochs.
+    """
+
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    decay: Literal["cosine", "halving"] = "cosine"
+    final_lr_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+    halvings: Annotated[int, Field(ge=1)] = 5
+    gradient_clip: Annotated[float, Field(gt=0)] | None = None
+
+
+class TrainingSection(_Section):
+    """How long, with which random seed and precision. The run ends at ``epochs`` or ``minutes``, whichever is first.
+
+    ``init`` is a run folder whose weights are the first ones of this run, where name and shape match. ``compile`` gives
+    the network to torch.compile, ``channels_last`` lays out its convolutions for tensor cores; both change the speed
+    alone.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 100
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    seed: int = 0
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    picture_every_epochs: Annotated[int, Field(ge=1)] = 5
+    init: str | None = None
+    compile: bool = False
+    channels_last: bool = False
+
+
+class StaticsDynamicsModel(_Section):
+    """Sizes of the statics/dynamics encoder; see `kineme.models.statics_dynamics.StaticsDynamicsConfig`."""
+
+    frame_size: Annotated[int, Field(ge=16, multiple_of=8)] = 64
+    clip_frames: Annotated[int, Field(ge=2)] = 8
+    width: Annotated[int, Field(ge=1)] = 64
+    latent_channels: Annotated[int, Field(ge=4)] = 64
+    blocks: Annotated[int, Field(ge=1)] = 2
+    dynamics_dim: Annotated[int, Field(ge=1)] = 512
+    frame_dim: Annotated[int, Field(ge=1)] = 128
+    hidden_dim: Annotated[int, Field(ge=1)] = 1024
+    motion_layers: Annotated[int, Field(ge=0)] = 0
+    affine_layers: bool = False
+
+
+class TransformerObjective(_Section):
+    """The first stage, the transformer between frames (7.2): its part of the run, its pairs of frames, its rates.
+
+    The two frames of a pair are at least ``min_gap`` and at most ``max_gap`` apart, as far as the clips of the data
+    section go; the limit rises from ``min_gap`` over the first ``gap_growth`` of the stage. ``localisation_lr`` is the
+    factor on the learning rate of the localisation networks.
+    """
+
+    fraction: Annotated[float, Field(ge=0, lt=1)] = 0.625
+    reconstruction: Annotated[float, Field(ge=0)] = 0.1
+    transformation: Annotated[float, Field(ge=0)] = 1.0
+    min_gap: Annotated[int, Field(ge=1)] = 1
+    max_gap: Annotated[int, Field(ge=1)] = 25
+    gap_growth: Annotated[float, Field(ge=0, le=1)] = 0.6
+    pairs_per_clip: Annotated[int, Field(ge=1)] = 1
+    localisation_lr: Annotated[float, Field(gt=0)] = 0.2
+    optimizer: OptimizerSection = OptimizerSection(lr=0.005, decay="halving", halvings=5)
+
+
+class PredictionObjective(_Section):
+    """The contrastive objective 7.5; see `kineme.models.contrastive`. The defaults are the thesis as written.
+
+    ``targets`` are p_t itself, or its ``changes`` since the first frame, p_t - p_1.
+    """
+
+    coefficient: Annotated[float, Field(ge=0)] = 0.25
+    similarity: Literal["dot", "cosine"] = "dot"
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    negatives: Literal["all", "video", "time"] = "all"
+    targets: Literal["states", "changes"] = "states"
+
+
+class MotionObjective(_Section):
+    """An objective of our own, the motions of ``model.motion_layers`` layers; see `kineme.models.motion_layers`.
+
+    ``pairs`` of frames a clip, up to ``max_gap`` apart; the limit rises from 1 over the first ``gap_growth`` of the
+    stage.
+    """
+
+    coefficient: Annotated[float, Field(ge=0)] = 1.0
+    pairs: Annotated[int, Field(ge=1)] = 7
+    max_gap: Annotated[int, Field(ge=1)] = 3
+    gap_growth: Annotated[float, Field(ge=0, le=1)] = 0.5
+    still: bool = False
+    blur: Annotated[int, Field(ge=0)] = 2
+    window: Annotated[int, Field(ge=1)] = 5
+    temperature: Annotated[float, Field(gt=0)] = 0.003
+
+
+class StaticsDynamicsObjective(_Section):
+    """The objectives of thesis chapter 7 and their coefficients; the defaults are those of Moving MNIST (7.B.1).
+
+    ``frames_per_clip`` random frames of each clip, all if left out, stand for the sums over t in 7.3 and 7.4.
+    ``closeness`` is Weizmann's extra term (7.B.2).
+    """
+
+    transformer: TransformerObjective = TransformerObjective()
+    frames_per_clip: Annotated[int, Field(ge=1)] | None = None
+    statics: Annotated[float, Field(ge=0)] = 1.0
+    closeness: Annotated[float, Field(ge=0)] = 0.0
+    frame: Annotated[float, Field(ge=0)] = 1.0
+    prediction: PredictionObjective = PredictionObjective()
+    motion: MotionObjective = MotionObjective()
+
+
+class Question(_Section):
+    """One retrieval question: does search ``by`` a space bring clips of the same ``label``?
+
+    Clips that share the query's ``leave_out`` label are left out. ``leak`` marks what the space should not know.
+    """
+
+    by: Literal["motion", "appearance"]
+    label: str
+    leave_out: str | None = None
+    leak: bool = False
+
+
+class _Recipe(_Section):
+    data: DataSection = DataSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    training: TrainingSection = TrainingSection()
+
+
+class SequentialVAERecipe(_Recipe):
+    """A run of the sequential VAE: an encoder of motion and appearance, and a generator for swaps."""
+
+    kind: Literal["sequential-vae"]
+    model: SequentialVAEModel = SequentialVAEModel()
+    objective: SequentialVAEObjective = SequentialVAEObjective()
+    encode_frames: Annotated[int, Field(ge=2)] = 16
+    motion_vector: Literal["states", "changes"] = "states"
+    questions: list[Question] = []
+
+
+class FramePredictorRecipe(_Recipe):
+    """A run of the next-frame CVAE."""
+
+    kind: Literal["frame-predictor"]
+    model: FramePredictorModel = FramePredictorModel()
+    objective: FramePredictorObjective = FramePredictorObjective()
+
+
+class VideoBaselineRecipe(_Recipe):
+    """A run of the video encoder of thesis chapter 7 trained in another way: the baselines of its table 7.1."""
+
+    kind: Literal["video-baseline"]
+    model: VideoBaselineModel = VideoBaselineModel()
+    objective: VideoBaselineObjective = VideoBaselineObjective()
+
+
+class StaticsDynamicsRecipe(_Recipe):
+    """A run of the statics/dynamics encoder of thesis chapter 7; ``optimizer`` is that of its second stage."""
+
+    kind: Literal["statics-dynamics"]
+    model: StaticsDynamicsModel = StaticsDynamicsModel()
+    objective: StaticsDynamicsObjective = StaticsDynamicsObjective()
+    questions: list[Question] = []
+
+
+Recipe = Annotated[
+    StaticsDynamicsRecipe | SequentialVAERecipe | FramePredictorRecipe | VideoBaselineRecipe,
+    Field(discriminator="kind"),
+]
+KINDS: dict[str, type[_Recipe]] = {
+    "statics-dynamics": StaticsDynamicsRecipe,
+    "sequential-vae": SequentialVAERecipe,
+    "frame-predictor": FramePredictorRecipe,
+    "video-baseline": VideoBaselineRecipe,
+}
+
+
+def network_settings(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide which tensors a network has: two runs that share them can share their weights."""
+    settings = {"kind": recipe.kind, **recipe.model.model_dump()}
+    if isinstance(recipe, VideoBaselineRecipe):
+        head = recipe.objective.model_dump(include={"kind", "classes", "keypoints"})
+        settings |= {f"objective.{name}": value for name, value in head.items()}
+    return settings
