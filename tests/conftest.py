@@ -66,3 +66,13 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, frames in enumerate((8, 20, 28, 3, 16, 9, 8)):
         write_video(root / f"v{number}.mp4", frames, seed=number)
     return root
+
+
+@pytest.fixture(scope="session")
+def actions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of four actors who do three actions."""
+    from recognition_data import make_actions
+
+    folder = tmp_path_factory.mktemp("labelled") / "actions"
+    make_actions(folder)
+    return folder

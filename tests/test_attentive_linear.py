@@ -17,7 +17,6 @@ from recognition_data import (
     FRAMES,
     SIZE,
     clip_of,
-    make_actions,
     make_trained,
     make_untrained,
     make_video,
@@ -50,13 +49,6 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return make_untrained(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
-def actions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "actions"
-    make_actions(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ingest_runs import run as ingest_run
-from recognition_data import ACTIONS, ACTORS, make_actions, make_untrained, make_video, model_of
+from recognition_data import ACTIONS, ACTORS, make_untrained, make_video, model_of
 from shard_factory import write_shards
 
 from kineme.pipeline.errors import RunError
@@ -33,13 +33,6 @@ STATICS = ("objective.prediction.coefficient=0",)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return make_untrained(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
-def actions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "actions"
-    make_actions(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

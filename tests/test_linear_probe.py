@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from ingest_runs import run as ingest_run
-from recognition_data import ACTIONS, SIZE, make_actions, make_untrained, make_video, model_of
+from recognition_data import ACTIONS, SIZE, make_untrained, make_video, model_of
 from scipy.optimize import minimize
 from shard_factory import write_shards
 from test_moving_mnist import write_mnist
@@ -129,13 +129,6 @@ def test_the_interval_of_an_accuracy_is_wilsons(right: int, of: int) -> None:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return make_untrained(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
-def actions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "actions"
-    make_actions(folder)
-    return folder
 
 
 def test_the_place_of_a_bar_is_read_from_an_untrained_s(run: Run, actions: Path) -> None:
