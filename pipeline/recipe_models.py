@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class _Section(BaseModel):
@@ -196,6 +196,12 @@ class PredictionObjective(_Section):
     targets: Literal["states", "changes"] = "states"
 
 
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("a window has a middle: use an odd number")
+    return value
+
+
 class MotionObjective(_Section):
     """An objective of our own, the motions of ``model.motion_layers`` layers; see `kineme.models.motion_layers`.
 
@@ -209,7 +215,7 @@ class MotionObjective(_Section):
     gap_growth: Annotated[float, Field(ge=0, le=1)] = 0.5
     still: bool = False
     blur: Annotated[int, Field(ge=0)] = 2
-    window: Annotated[int, Field(ge=1)] = 5
+    window: Annotated[int, Field(ge=1), AfterValidator(_odd)] = 5
     temperature: Annotated[float, Field(gt=0)] = 0.003
 
 

@@ -111,7 +111,8 @@ def test_errors_are_one_line(
     write_video(short, FRAMES - 1, size=(32, 32))
     sheet = ("--sheet", tmp_path / "inside.png")
     cases = [
-        (("inspect", statics_run, clips[0]), "--sheet PNG is missing"),
+        (("inspect", statics_run, clips[0]), "is a picture: give --sheet PNG"),
+        (("inspect", statics_run, clips[0], "--sheet", "x.png", "--json"), "is a picture: give --sheet PNG"),
         (("inspect", encoder_run, clips[0], *sheet), "a sequential-vae run has no S and p_t to show"),
         (("inspect", statics_run, tmp_path / "absent.mp4", *sheet), "absent.mp4"),
         (("inspect", statics_run, short, *sheet), "short.mp4"),

@@ -40,7 +40,7 @@ def inspect(
     Example: kineme inspect runs/digits some_clip.mp4 --sheet inside.png
     """
     if clip is not None:
-        _look_inside(folder, clip, sheet)
+        _look_inside(folder, clip, sheet, as_json)
         return
     from kineme.shards.summary import summarise
 
@@ -53,14 +53,14 @@ def inspect(
     _say_summary(summary)
 
 
-def _look_inside(run: Path, clip: Path, sheet: Path | None) -> None:
+def _look_inside(run: Path, clip: Path, sheet: Path | None, as_json: bool) -> None:
     from kineme.pipeline.errors import RunError
     from kineme.pipeline.generation import look_inside
     from kineme.pipeline.pictures import film_strips, save_picture
     from kineme.pipeline.run import load_run
 
-    if sheet is None:
-        raise RunError("--sheet PNG is missing: it is what a run makes of a clip, as a picture")
+    if sheet is None or as_json:
+        raise RunError("what a run makes of a clip is a picture: give --sheet PNG, and no --json")
     strips = look_inside(load_run(run), clip)
     save_picture(film_strips(list(strips.values()), list(strips)), sheet)
     typer.echo(f"{sheet}: {', '.join(strips)} of {clip}")
