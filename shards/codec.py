@@ -71,7 +71,9 @@ def encode_clip(frames: Frames, fps: float) -> tuple[bytes, str]:
         stream.codec_context.thread_count = 1
         stream.codec_context.flags |= Flags.bitexact
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            # One thread here, too: left to the encoder, busy machines get other bytes every few clips.
+            container.mux(stream.encode(picture.reformat(format=stream.pix_fmt, threads=1)))
         container.mux(stream.encode(None))
     return buffer.getvalue(), codec
 
