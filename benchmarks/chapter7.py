@@ -1,6 +1,6 @@
 """Table 7.1 of the thesis on Moving MNIST: trains and measures every run of it, and writes one JSON.
 
-    python benchmarks/chapter7.py --shards shards/moving-mnist --work runs/chapter7 --seeds 3
+    python benchmarks/chapter7.py --shards data/moving-mnist --work runs/chapter7 --seeds 3
 
 What lies in --work already is not done again: stopped, the same command goes on, and runs may be spread over days and
 machines. ``--only written:0,best:0`` does some of them; ``--set`` changes settings of all trainings. The JSON holds the

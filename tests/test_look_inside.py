@@ -117,7 +117,7 @@ def test_errors_are_one_line(
         (("inspect", statics_run, tmp_path / "absent.mp4", *sheet), "absent.mp4"),
         (("inspect", statics_run, short, *sheet), "short.mp4"),
         (("inspect", tmp_path, clips[0], *sheet), "no run here"),
-        (("inspect", statics_run), "manifest.json"),
+        (("inspect", statics_run), "is a run; give a CLIP"),
     ]
     for arguments, expected in cases:
         assert call(monkeypatch, *arguments) == 2

@@ -61,7 +61,7 @@ def ingest(
 ) -> None:
     """Turn a folder of videos into shards of clips; run again, it goes on where it was stopped.
 
-    Example: kineme ingest ~/videos --out shards/mine --size 64 --clip-frames 16 --fps 12.5
+    Example: kineme ingest ~/videos --out data/mine --size 64 --clip-frames 16 --fps 12.5
     """
     from kineme.shards.decode_pool import Limits
     from kineme.shards.ingest import IngestSettings

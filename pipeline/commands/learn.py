@@ -33,7 +33,7 @@ def train(
 
     --init takes over every tensor of RUN whose name and shape the new network has, too, and says how many.
 
-    Example: kineme train sequential-vae/sprites-cpu --data shards/sprites --out runs/sprites --minutes 30
+    Example: kineme train sequential-vae/sprites-cpu --data data/sprites --out runs/sprites --minutes 30
     """
     from kineme.pipeline.recipe import load_recipe
     from kineme.pipeline.training import train as run_training
@@ -71,7 +71,7 @@ def evaluate(
 
     A wrong --option lists those that the protocol has.
 
-    Example: kineme evaluate runs/digits --data shards/moving-mnist --protocol motion-retrieval --out digits.json
+    Example: kineme evaluate runs/digits --data data/moving-mnist --protocol motion-retrieval --out digits.json
     """
     from kineme.pipeline.errors import RunError
     from kineme.pipeline.evaluation import evaluate_run

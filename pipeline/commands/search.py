@@ -47,9 +47,9 @@ def index(
 ) -> None:
     """Encode every clip and build an index folder that holds all a query needs.
 
-    Example: kineme index runs/sprites --data shards/sprites --out indexes/sprites --split test
+    Example: kineme index runs/sprites --data data/sprites --out indexes/sprites --split test
 
-    Without a run: kineme index --encoder motion-histogram --data shards/mine --out indexes/mine --set frame_size=96
+    Without a run: kineme index --encoder motion-histogram --data data/mine --out indexes/mine --set frame_size=96
 
     Settings of motion-histogram: clip_frames, frame_step, frame_size (pixels), directions, cells (in each row and
     column of the frame; 1 does not ask where), still_below (pixels a frame), window (of the flow, pixels).

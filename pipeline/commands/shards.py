@@ -35,13 +35,17 @@ def inspect(
 
     With a run and a clip, --sheet shows the clip, its statics S, S warped to each frame, and the reconstructions.
 
-    Example: kineme inspect shards/mine --sheet clips.png
+    Example: kineme inspect data/mine --sheet clips.png
 
     Example: kineme inspect runs/digits some_clip.mp4 --sheet inside.png
     """
     if clip is not None:
         _look_inside(folder, clip, sheet, as_json)
         return
+    if (folder / "recipe.yaml").is_file():
+        from kineme.pipeline.errors import RunError
+
+        raise RunError(f"{folder}: is a run; give a CLIP, too, and --sheet PNG for what the run makes of it")
     from kineme.shards.summary import summarise
 
     summary = summarise(folder)
@@ -69,7 +73,7 @@ def _look_inside(run: Path, clip: Path, sheet: Path | None, as_json: bool) -> No
 def verify(shards: Shards, as_json: Json = False) -> None:
     """Compare every checksum and decode every clip; exit code 2 if anything is not as it was written.
 
-    Example: kineme verify shards/mine
+    Example: kineme verify data/mine
     """
     from kineme.shards.manifest import Manifest
     from kineme.shards.verify import verify as find_problems
