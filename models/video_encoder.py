@@ -6,8 +6,7 @@ stage and, without pooling, fully connected layers to P: averaging over places b
 motion (docs/lab-notes.md).
 
 The thesis leaves open how time is merged (here by the mean) and the layers after it (two convolutions; one fully
-connected layer for P). A stage that would shrink time below one frame does not: clips may be
-as short as two frames.
+connected layer for P). A stage that would shrink time below one frame does not: clips may be as short as two frames.
 """
 
 from __future__ import annotations

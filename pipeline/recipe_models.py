@@ -6,6 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -15,10 +19,10 @@ class SequentialVAEModel(_Section):
     """Sizes of the sequential VAE; see `kineme.models.sequential_vae.SequentialVAEConfig`."""
 
     frame_size: Annotated[int, Field(ge=32, multiple_of=32)] = 64
-    width: Annotated[int, Field(ge=1)] = 32
-    f_dim: Annotated[int, Field(ge=1)] = 256
-    z_dim: Annotated[int, Field(ge=1)] = 32
-    hidden_dim: Annotated[int, Field(ge=1)] = 512
+    width: Count = 32
+    f_dim: Count = 256
+    z_dim: Count = 32
+    hidden_dim: Count = 512
     pooled_content: bool = False
     modulated_decoder: bool = False
 
@@ -26,47 +30,47 @@ class SequentialVAEModel(_Section):
 class SequentialVAEObjective(_Section):
     """Weights of the objective: beta on both divergences, reached after ``kl_warmup`` of the training; sigma of x."""
 
-    beta: Annotated[float, Field(ge=0)] = 1.0
+    beta: Weight = 1.0
     sigma: Annotated[float, Field(gt=0)] = 1.0
-    kl_warmup: Annotated[float, Field(ge=0, le=1)] = 0.0
+    kl_warmup: Share = 0.0
 
 
 class FramePredictorModel(_Section):
     """Sizes of the next-frame CVAE; see `kineme.models.frame_predictor.FramePredictorConfig`."""
 
     frame_size: Annotated[int, Field(ge=32, multiple_of=32)] = 64
-    width: Annotated[int, Field(ge=1)] = 64
-    feature_dim: Annotated[int, Field(ge=1)] = 128
-    hidden_dim: Annotated[int, Field(ge=1)] = 256
-    latent_dim: Annotated[int, Field(ge=1)] = 64
+    width: Count = 64
+    feature_dim: Count = 128
+    hidden_dim: Count = 256
+    latent_dim: Count = 64
     condition_dim: Annotated[int, Field(ge=0)] = 0
-    condition_embedding: Annotated[int, Field(ge=1)] = 32
-    predictor_layers: Annotated[int, Field(ge=1)] = 2
-    posterior_layers: Annotated[int, Field(ge=1)] = 1
+    condition_embedding: Count = 32
+    predictor_layers: Count = 2
+    posterior_layers: Count = 1
 
 
 class KLAnnealing(_Section):
     """How the weight of the KL term rises; see `kineme.models.schedules.kl_weight`."""
 
     kind: Literal["none", "monotonic", "cyclical"] = "none"
-    beta: Annotated[float, Field(ge=0)] = 1e-4
-    cycles: Annotated[int, Field(ge=1)] = 4
+    beta: Weight = 1e-4
+    cycles: Count = 4
     ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
 class TeacherForcing(_Section):
     """How often the truth is fed back over the training; see `kineme.models.schedules.teacher_forcing_ratio`."""
 
-    start: Annotated[float, Field(ge=0, le=1)] = 1.0
-    decay_begin: Annotated[float, Field(ge=0, le=1)] = 0.0
-    decay_step: Annotated[float, Field(ge=0)] = 0.0
-    floor: Annotated[float, Field(ge=0, le=1)] = 0.0
+    start: Share = 1.0
+    decay_begin: Share = 0.0
+    decay_step: Weight = 0.0
+    floor: Share = 0.0
 
 
 class FramePredictorObjective(_Section):
     """The split of a clip into context and predicted frames, and the two schedules."""
 
-    context: Annotated[int, Field(ge=1)] = 2
+    context: Count = 2
     kl: KLAnnealing = KLAnnealing()
     teacher_forcing: TeacherForcing = TeacherForcing()
 
@@ -76,9 +80,9 @@ class VideoBaselineModel(_Section):
 
     frame_size: Annotated[int, Field(ge=16, multiple_of=8)] = 64
     clip_frames: Annotated[int, Field(ge=2)] = 8
-    width: Annotated[int, Field(ge=1)] = 64
-    latent_channels: Annotated[int, Field(ge=1)] = 64
-    dynamics_dim: Annotated[int, Field(ge=1)] = 512
+    width: Count = 64
+    latent_channels: Count = 64
+    dynamics_dim: Count = 512
 
 
 class VideoBaselineObjective(_Section):
@@ -91,7 +95,7 @@ class VideoBaselineObjective(_Section):
     kind: Literal["classification", "reconstruction", "displacement"] = "classification"
     label: str = "digits"
     classes: list[str] = []
-    keypoints: Annotated[int, Field(ge=1)] | None = None
+    keypoints: Count | None = None
     interchangeable: bool = True
 
 
@@ -106,12 +110,12 @@ class DataSection(_Section):
 
     split: str | None = "train"
     clip_frames: Annotated[int, Field(ge=2)] = 16
-    frame_step: Annotated[int, Field(ge=1)] = 1
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    frame_step: Count = 1
+    batch_size: Count = 32
     workers: Annotated[int, Field(ge=0)] = 2
     cache: bool = True
-    cache_gb: Annotated[float, Field(ge=0)] | None = None
-    endless: Annotated[int, Field(ge=1)] | None = None
+    cache_gb: Weight | None = None
+    endless: Count | None = None
     resident: bool = False
     augment: dict[str, dict[str, Any]] = {}
 
@@ -126,8 +130,8 @@ class OptimizerSection(_Section):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     decay: Literal["cosine", "halving"] = "cosine"
-    final_lr_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
-    halvings: Annotated[int, Field(ge=1)] = 5
+    final_lr_fraction: Share = 0.01
+    halvings: Count = 5
     gradient_clip: Annotated[float, Field(gt=0)] | None = None
 
 
@@ -139,11 +143,11 @@ class TrainingSection(_Section):
     alone.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 100
+    epochs: Count = 100
     minutes: Annotated[float, Field(gt=0)] | None = None
     seed: int = 0
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    picture_every_epochs: Annotated[int, Field(ge=1)] = 5
+    picture_every_epochs: Count = 5
     init: str | None = None
     compile: bool = False
     channels_last: bool = False
@@ -154,12 +158,12 @@ class StaticsDynamicsModel(_Section):
 
     frame_size: Annotated[int, Field(ge=16, multiple_of=8)] = 64
     clip_frames: Annotated[int, Field(ge=2)] = 8
-    width: Annotated[int, Field(ge=1)] = 64
+    width: Count = 64
     latent_channels: Annotated[int, Field(ge=4)] = 64
-    blocks: Annotated[int, Field(ge=1)] = 2
-    dynamics_dim: Annotated[int, Field(ge=1)] = 512
-    frame_dim: Annotated[int, Field(ge=1)] = 128
-    hidden_dim: Annotated[int, Field(ge=1)] = 1024
+    blocks: Count = 2
+    dynamics_dim: Count = 512
+    frame_dim: Count = 128
+    hidden_dim: Count = 1024
     motion_layers: Annotated[int, Field(ge=0)] = 0
     affine_layers: bool = False
 
@@ -173,12 +177,12 @@ class TransformerObjective(_Section):
     """
 
     fraction: Annotated[float, Field(ge=0, lt=1)] = 0.625
-    reconstruction: Annotated[float, Field(ge=0)] = 0.1
-    transformation: Annotated[float, Field(ge=0)] = 1.0
-    min_gap: Annotated[int, Field(ge=1)] = 1
-    max_gap: Annotated[int, Field(ge=1)] = 25
-    gap_growth: Annotated[float, Field(ge=0, le=1)] = 0.6
-    pairs_per_clip: Annotated[int, Field(ge=1)] = 1
+    reconstruction: Weight = 0.1
+    transformation: Weight = 1.0
+    min_gap: Count = 1
+    max_gap: Count = 25
+    gap_growth: Share = 0.6
+    pairs_per_clip: Count = 1
     localisation_lr: Annotated[float, Field(gt=0)] = 0.2
     optimizer: OptimizerSection = OptimizerSection(lr=0.005, decay="halving", halvings=5)
 
@@ -189,7 +193,7 @@ class PredictionObjective(_Section):
     ``targets`` are p_t itself, or its ``changes`` since the first frame, p_t - p_1.
     """
 
-    coefficient: Annotated[float, Field(ge=0)] = 0.25
+    coefficient: Weight = 0.25
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: Annotated[float, Field(gt=0)] = 1.0
     negatives: Literal["all", "video", "time"] = "all"
@@ -209,10 +213,10 @@ class MotionObjective(_Section):
     stage.
     """
 
-    coefficient: Annotated[float, Field(ge=0)] = 1.0
-    pairs: Annotated[int, Field(ge=1)] = 7
-    max_gap: Annotated[int, Field(ge=1)] = 3
-    gap_growth: Annotated[float, Field(ge=0, le=1)] = 0.5
+    coefficient: Weight = 1.0
+    pairs: Count = 7
+    max_gap: Count = 3
+    gap_growth: Share = 0.5
     still: bool = False
     blur: Annotated[int, Field(ge=0)] = 2
     window: Annotated[int, Field(ge=1), AfterValidator(_odd)] = 5
@@ -227,10 +231,10 @@ class StaticsDynamicsObjective(_Section):
     """
 
     transformer: TransformerObjective = TransformerObjective()
-    frames_per_clip: Annotated[int, Field(ge=1)] | None = None
-    statics: Annotated[float, Field(ge=0)] = 1.0
-    closeness: Annotated[float, Field(ge=0)] = 0.0
-    frame: Annotated[float, Field(ge=0)] = 1.0
+    frames_per_clip: Count | None = None
+    statics: Weight = 1.0
+    closeness: Weight = 0.0
+    frame: Weight = 1.0
     prediction: PredictionObjective = PredictionObjective()
     motion: MotionObjective = MotionObjective()
 

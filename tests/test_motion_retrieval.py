@@ -16,8 +16,8 @@ from kineme.pipeline.encoders import RunEncoder, load_encoder
 from kineme.pipeline.encoders.motion_histogram import MotionHistogramRecipe, motion_histograms
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.evaluation import evaluate_run
-from kineme.pipeline.protocols.chosen_clips import chosen_batches
-from kineme.pipeline.protocols.motion_retrieval import database_split, motion_retrieval, neighbour_figures
+from kineme.pipeline.protocols.chosen_clips import chosen_batches, database_split
+from kineme.pipeline.protocols.motion_retrieval import motion_retrieval, neighbour_figures
 from kineme.shards.engine_local import LocalEngine
 from kineme.shards.ingest import IngestSettings, ingest
 from kineme.shards.loader import clip_loader

@@ -9,15 +9,32 @@ from pathlib import Path
 import numpy as np
 
 from kineme.pipeline.encoders import RunEncoder
+from kineme.pipeline.errors import RunError
 from kineme.retrieval.vectors import ClipVectors, Vectors
 from kineme.shards.batch import ClipBatch, collate
 from kineme.shards.clip_table import read_clip_table
 from kineme.shards.manifest import Manifest
 from kineme.shards.sample import ClipRecord
+from kineme.shards.sources.base import NOT_SPLIT as TRAIN_SPLIT
+from kineme.shards.split import SplitSelector
 from kineme.shards.stored import StoredClips
 from kineme.shards.window import Window
 
 BATCH = 64
+
+
+def database_split(split: str) -> str:
+    """Where the neighbours of a split's clips are looked for: in the training split, or among a label's other values.
+
+    Raises:
+        RunError: it would be the split itself.
+    """
+    selector = SplitSelector.parse(split)
+    if selector.label is not None:
+        return f"{selector.label}{'=' if selector.other else '!='}{selector.value}"
+    if split == TRAIN_SPLIT:
+        raise RunError(f"--split {split}: is the database that is searched; ask with another, such as test")
+    return TRAIN_SPLIT
 
 
 def chosen_batches(

@@ -16,8 +16,8 @@ from kineme.models.statics_dynamics import StaticsDynamicsConfig
 from kineme.models.video_encoder import VideoEncoder
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import Metrics
+from kineme.pipeline.protocols.chosen_clips import database_split
 from kineme.pipeline.protocols.labelled_videos import Division, LabelledVideos, read_labelled_videos
-from kineme.pipeline.protocols.motion_retrieval import database_split
 from kineme.pipeline.protocols.recognition import (
     accuracy_figures,
     recognition_of,

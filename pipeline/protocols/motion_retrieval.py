@@ -22,7 +22,7 @@ from kineme.pipeline.encoders import RunEncoder, load_encoder
 from kineme.pipeline.encoders.motion_histogram import MotionHistogramRecipe, motion_histograms
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import Metrics
-from kineme.pipeline.protocols.chosen_clips import chosen_batches
+from kineme.pipeline.protocols.chosen_clips import chosen_batches, database_split
 from kineme.pipeline.run import Run
 from kineme.retrieval.displacement import (
     NearestRow,
@@ -36,8 +36,6 @@ from kineme.retrieval.displacement import (
 )
 from kineme.retrieval.vectors import Vectors
 from kineme.shards.manifest import Manifest
-from kineme.shards.sources.base import NOT_SPLIT as TRAIN_SPLIT
-from kineme.shards.split import SplitSelector
 
 MOST_QUERIES = 1000
 MOST_DATABASE = 10_000
@@ -133,20 +131,6 @@ def motion_retrieval(
         **neighbour_figures(neighbours, queries.keypoints, database.keypoints, interchangeable=interchangeable),
         **_readable(queries, database, interchangeable),
     }
-
-
-def database_split(split: str) -> str:
-    """Where the neighbours of a split's clips are looked for: in the training split, or among a label's other values.
-
-    Raises:
-        RunError: it would be the split itself.
-    """
-    selector = SplitSelector.parse(split)
-    if selector.label is not None:
-        return f"{selector.label}{'=' if selector.other else '!='}{selector.value}"
-    if split == TRAIN_SPLIT:
-        raise RunError(f"--split {split}: is the database that is searched; ask with another, such as test")
-    return TRAIN_SPLIT
 
 
 def neighbour_figures(

@@ -20,6 +20,7 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.optimisation import ParameterGroup, Stage, stage_at, stage_progress
 from kineme.pipeline.recipe import StaticsDynamicsRecipe
 from kineme.pipeline.tasks import TrainingClips
+from kineme.pipeline.tasks.windows import random_window, window_frames
 
 
 class StaticsDynamicsTask:
@@ -30,12 +31,7 @@ class StaticsDynamicsTask:
     """
 
     def __init__(self, recipe: StaticsDynamicsRecipe) -> None:
-        self.frame_size, self.clip_frames = recipe.model.frame_size, recipe.model.clip_frames
-        if recipe.data.clip_frames < self.clip_frames:
-            raise RunError(
-                f"data.clip_frames is {recipe.data.clip_frames}: a clip must have the {self.clip_frames} frames of "
-                "model.clip_frames, or more"
-            )
+        self.frame_size, self.clip_frames = recipe.model.frame_size, window_frames(recipe)
         try:
             self.model = StaticsDynamics(StaticsDynamicsConfig(**recipe.model.model_dump()))
         except ValueError as error:
@@ -65,8 +61,7 @@ class StaticsDynamicsTask:
         done = stage_progress(self.stages, stage, progress)
         if self.stages[stage].name == "transformer":
             return self._transformer_losses(clips.frames, done)
-        start = int(torch.randint(clips.frames.shape[1] - self.clip_frames + 1, ()))
-        return self._video_losses(clips.frames[:, start : start + self.clip_frames], done)
+        return self._video_losses(clips.frames[:, random_window(clips.frames.shape[1], self.clip_frames)], done)
 
     def _transformer_losses(self, frames: Tensor, done: float) -> dict[str, Tensor]:
         o = self._objective.transformer
@@ -137,7 +132,6 @@ class StaticsDynamicsTask:
             temperature=o.temperature,
         )
 
-    @torch.no_grad()
     def pictures(self, frames: Tensor) -> dict[str, Tensor]:
         """The truth, its first frame warped, S, S warped, the reconstructions, and S with the p_t of the next clip."""
         frames = frames[:, : self.clip_frames]

@@ -16,6 +16,7 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.optimisation import ParameterGroup, one_group, one_stage
 from kineme.pipeline.recipe import VideoBaselineRecipe
 from kineme.pipeline.tasks import TrainingClips
+from kineme.pipeline.tasks.windows import random_window, window_frames
 from kineme.shards.loader import clip_loader
 from kineme.shards.records import read_records
 from kineme.shards.sample import ClipRecord
@@ -33,12 +34,7 @@ class VideoBaselineTask:
 
     def __init__(self, recipe: VideoBaselineRecipe) -> None:
         self._objective = o = recipe.objective
-        self.clip_frames = recipe.model.clip_frames
-        if recipe.data.clip_frames < self.clip_frames:
-            raise RunError(
-                f"data.clip_frames is {recipe.data.clip_frames}: a clip must have the {self.clip_frames} frames of "
-                "model.clip_frames, or more"
-            )
+        self.clip_frames = window_frames(recipe)
         if o.kind == "classification" and len(o.classes) < 2:
             raise RunError(f"objective.classes are {o.classes}: it takes two or more; left out, training finds them")
         if o.kind == "displacement":
@@ -62,8 +58,7 @@ class VideoBaselineTask:
     def losses(self, clips: TrainingClips, progress: float) -> dict[str, Tensor]:
         """Cross-entropy and accuracy, squared error, or L1 of the displacements."""
         o = self._objective
-        start = int(torch.randint(clips.frames.shape[1] - self.clip_frames + 1, ()))
-        window = slice(start, start + self.clip_frames)
+        window = random_window(clips.frames.shape[1], self.clip_frames)
         frames = clips.frames[:, window]
         answer = self.model(frames)
         if o.kind == "reconstruction":
