@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import decord
 import numpy as np
@@ -14,6 +18,7 @@ from shard_factory import make_frames
 from kineme.shards.codec import LOSSLESS_MAX_PX, decode_clip, encode_clip
 from kineme.shards.errors import DataError
 
+TESTS = Path(__file__).parent
 sides = st.integers(1, LOSSLESS_MAX_PX)
 rates = st.one_of(st.floats(0.01, 1000), st.sampled_from([30000 / 1001, 24000 / 1001 / 7, 1 / 3, 12.5]))
 
@@ -51,6 +56,26 @@ def test_equal_clips_are_equal_bytes(size: tuple[int, int]) -> None:
     clip = make_frames(3, frames=10, height=size[0], width=size[1])
     assert encode_clip(clip, 29.97) == encode_clip(clip.copy(), 29.97)
     assert encode_clip(clip, 29.97) != encode_clip(clip[::-1], 29.97)
+
+
+@pytest.mark.parametrize("size", [(144, 180), (200, 132), (64, 48)])
+def test_bytes_do_not_hang_on_what_lay_in_memory(size: tuple[int, int]) -> None:
+    # glibc fills memory that is given out with a pattern made of this; other libraries ignore it.
+    patterns = ("0", "1", "3", "128")
+    programme = (
+        "import hashlib; from shard_factory import make_frames; from kineme.shards.codec import encode_clip;"
+        f"clip = make_frames(3, frames=10, height={size[0]}, width={size[1]});"
+        "print(*{hashlib.sha256(encode_clip(clip, 25)[0]).hexdigest() for _ in range(3)})"
+    )
+    command = [sys.executable, "-c", programme]
+    digests = [
+        subprocess.run(
+            command, env={**os.environ, "MALLOC_PERTURB_": pattern}, cwd=TESTS, check=True, stdout=subprocess.PIPE
+        ).stdout.split()
+        for pattern in patterns
+    ]
+    assert digests == [digests[0]] * len(patterns)
+    assert len(digests[0]) == 1
 
 
 def test_large_clips_keep_their_look_and_count() -> None:
