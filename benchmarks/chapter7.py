@@ -83,7 +83,10 @@ def measure(row: Row, seed: int, shards: Path, work: Path, settings: list[str]) 
         resume = ["--resume"] if (run / "checkpoints" / "last.ckpt").exists() else []
         kineme("train", row.recipe, "--data", str(shards), "--out", str(run), *options, *resume)
         (run / "trained").touch()
-    kineme("evaluate", str(run), "--data", str(shards), "--protocol", "motion-retrieval", "--out", str(figures))
+    # Neighbours by pixels and flow are taken from the runs of "best".
+    fewer = [] if row.name == "best" else ["--option", "baselines=false"]
+    protocol = ["--protocol", "motion-retrieval", *fewer]
+    kineme("evaluate", str(run), "--data", str(shards), *protocol, "--out", str(figures))
 
 
 def kineme(*arguments: str) -> None:

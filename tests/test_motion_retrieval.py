@@ -139,6 +139,8 @@ def test_a_run_end_to_end(encoder_run: Path, digits: Path) -> None:
     assert result["protocol"] == "motion-retrieval"
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert metrics == evaluate_run(encoder_run, digits / "shards", "motion-retrieval")["metrics"]
+    alone = evaluate_run(encoder_run, digits / "shards", "motion-retrieval", options={"baselines": "false"})["metrics"]
+    assert alone == {name: value for name, value in metrics.items() if "pixels" not in name and "flow" not in name}
 
 
 def test_what_can_be_read_from_a_motion_vector(digits: Path, samples: dict[str, list[Sample]]) -> None:

@@ -73,11 +73,20 @@ def measure_motion_retrieval(
     *,
     most_queries: int = MOST_QUERIES,
     most_database: int = MOST_DATABASE,
+    baselines: bool = True,
     seed: int = 0,
 ) -> Metrics:
     """:func:`motion_retrieval` by the encoder of a run."""
     encoder = load_encoder(run.folder, run.device)
-    return motion_retrieval(encoder, shards, split, most_queries=most_queries, most_database=most_database, seed=seed)
+    return motion_retrieval(
+        encoder,
+        shards,
+        split,
+        most_queries=most_queries,
+        most_database=most_database,
+        baselines=baselines,
+        seed=seed,
+    )
 
 
 def motion_retrieval(
@@ -87,6 +96,7 @@ def motion_retrieval(
     *,
     most_queries: int = MOST_QUERIES,
     most_database: int = MOST_DATABASE,
+    baselines: bool = True,
     seed: int = 0,
 ) -> Metrics:
     """The figures of :func:`neighbour_figures`, and how much of place and motion can be read from a motion vector.
@@ -106,7 +116,8 @@ def motion_retrieval(
         split: of the queries.
         most_queries: clips of ``split`` taken at most.
         most_database: clips of the rest taken at most.
-        seed: chooses them.
+        baselines: also find neighbours by pixels and by flow, whatever the encoder.
+        seed: chooses clips.
 
     Raises:
         RunError: the shards have no keypoints, or ``split`` is the database itself.
@@ -114,14 +125,15 @@ def motion_retrieval(
     """
     rest = database_split(split)
     seen: list[NDArray[np.uint8]] = []
-    queries = _describe(encoder, shards, split, most_queries, seed, seen.append)
-    by_pixels = NearestRow(np.concatenate(seen))
-    database = _describe(encoder, shards, rest, most_database, seed, by_pixels.add)
+    queries = _describe(encoder, shards, split, most_queries, seed, seen.append if baselines else None)
+    by_pixels = NearestRow(np.concatenate(seen)) if baselines else None
+    database = _describe(encoder, shards, rest, most_database, seed, by_pixels.add if by_pixels else None)
     neighbours = {
         name: nearest(vectors, database.vectors[name], encoder.metric if name in ("motion", "frames") else "cosine")
         for name, vectors in queries.vectors.items()
     }
-    neighbours["pixels"] = by_pixels.rows
+    if by_pixels:
+        neighbours["pixels"] = by_pixels.rows
     interchangeable = Manifest.load(shards).dataset in INTERCHANGEABLE
     count, searched = len(queries.keypoints), len(database.keypoints)
     return {
@@ -188,11 +200,16 @@ def _readable(queries: Described, database: Described, interchangeable: bool) ->
 
 
 def _describe(
-    encoder: RunEncoder, shards: Path, split: str, most: int, seed: int, see: Callable[[NDArray[np.uint8]], None]
+    encoder: RunEncoder, shards: Path, split: str, most: int, seed: int, see: Callable[[NDArray[np.uint8]], None] | None
 ) -> Described:
-    """Encode clips of a split; ``see`` is given the pixels of each batch, (B, D), which are too many to keep."""
+    """Encode clips of a split; ``see`` is given the pixels of each batch, (B, D), which are too many to keep.
+
+    Without it there is no flow, either.
+    """
     keypoints: list[NDArray[np.float32]] = []
-    vectors: dict[str, list[Vectors]] = {"motion": [], "appearance": [], "flow": []}
+    vectors: dict[str, list[Vectors]] = {"motion": [], "appearance": []}
+    if see:
+        vectors["flow"] = []
     if isinstance(encoder, KnowsFrameDynamics):
         vectors["frames"] = []
     for batch in chosen_batches(shards, encoder, split, most, seed):
@@ -205,8 +222,9 @@ def _describe(
         motion, appearance = encoder.encode_batch(batch.frames)
         vectors["motion"].append(motion)
         vectors["appearance"].append(appearance)
-        vectors["flow"].append(motion_histograms(batch.frames.movedim(2, -1).numpy(), FLOW))
+        if see:
+            vectors["flow"].append(motion_histograms(batch.frames.movedim(2, -1).numpy(), FLOW))
+            see(batch.frames.flatten(1).numpy())
         if isinstance(encoder, KnowsFrameDynamics):
             vectors["frames"].append(encoder.frame_dynamics(batch.frames))
-        see(batch.frames.flatten(1).numpy())
     return Described(np.concatenate(keypoints), {name: np.concatenate(parts) for name, parts in vectors.items()})
