@@ -114,9 +114,11 @@ def draw_pairs(
 ) -> tuple[Tensor, Tensor]:
     """Random frames a < b, ``min_gap`` to ``max_gap`` apart as far as clips go: indices, two (clips, pairs) int64.
 
-    Every gap is as likely, and every start of a gap.
+    Every gap is as likely, and every start of a gap; the pairs of a clip are spread over it, so that as many pairs of
+    neighbours as there are steps are all the steps.
     """
     longest = min(max_gap, frames - 1)
     gaps = torch.randint(min(min_gap, longest), longest + 1, (clips, pairs), device=device)
-    starts = (torch.rand(clips, pairs, device=device) * (frames - gaps)).long()
+    places = (torch.rand(clips, pairs, device=device) + torch.arange(pairs, device=device)) / pairs
+    starts = (places * (frames - gaps)).long().minimum(frames - gaps - 1)
     return starts, starts + gaps

@@ -281,6 +281,11 @@ def test_drawn_pairs_lie_in_the_clip(
     assert gaps.max() <= min(max_gap, frames - 1)
 
 
+def test_as_many_pairs_of_neighbours_as_steps_are_all_steps() -> None:
+    starts, _ = draw_pairs(50, 8, 7, max_gap=1)
+    assert starts.tolist() == [list(range(7))] * 50
+
+
 def test_every_gap_and_every_start_is_as_likely() -> None:
     starts, ends = draw_pairs(200, 6, 100, min_gap=2, max_gap=4)
     gaps = ends - starts
