@@ -1,10 +1,11 @@
 """Table 7.1 of the thesis on Moving MNIST: trains and measures every run of it, and writes one JSON.
 
-    python benchmarks/chapter7.py --shards data/moving-mnist --work runs/chapter7 --seeds 3
+    python benchmarks/chapter7.py --shards data/moving-mnist --work runs/chapter7 --seeds 3 --epochs 6
 
 What lies in --work already is not done again: stopped, the same command goes on, and runs may be spread over days and
-machines. ``--only written:0,best:0`` does some of them; ``--set`` changes settings of all trainings. The JSON holds the
-mean over the seeds that are there, each seed's figures, and under ``runs`` what each was trained with.
+machines. ``--only written:0,best:0`` does some of them; ``--set`` changes settings of all trainings. With ``--epochs``
+the video encoder sees as many clips in every row; the transformer's epochs, in the rows that have one, come on top. The
+JSON holds the mean over the seeds that are there, each seed's figures, and under ``runs`` what each was trained with.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from kineme.pipeline.recipe import StaticsDynamicsRecipe, load_recipe
 from kineme.pipeline.run import environment
 
 RESULTS = Path(__file__).parent / "results"
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where runs and their figures go")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--full", action="store_true", help="the recipes at full width, for a GPU")
+    parser.add_argument("--epochs", type=int, help="of the video encoder; default: the length in each recipe")
     parser.add_argument("--only", help="NAME:SEED,... such as best:0,written:0; '' only gathers what is there")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--out", type=Path, help="default results/chapter7-{cpu,gpu}.json")
@@ -64,12 +67,21 @@ def main() -> None:
     chosen = None if args.only is None else set(filter(None, args.only.split(",")))
     for row, seed in wanted:
         if chosen is None or f"{row.name}:{seed}" in chosen:
-            measure(row, seed, args.shards, args.work, args.settings)
+            measure(row, seed, args.shards, args.work, [*length(row, args.epochs), *args.settings])
     out = args.out or RESULTS / f"chapter7-{'gpu' if args.full else 'cpu'}.json"
     gathered = gather(table, args.seeds, args.work)
     command = "python benchmarks/chapter7.py " + " ".join(sys.argv[1:])
     out.write_text(json.dumps({**gathered, "command": command}, indent=1) + "\n")
     print(out)
+
+
+def length(row: Row, epochs: int | None) -> list[str]:
+    """The settings by which a row's video encoder is trained for so many epochs."""
+    if epochs is None:
+        return []
+    recipe = load_recipe(row.recipe)
+    before = recipe.objective.transformer.fraction if isinstance(recipe, StaticsDynamicsRecipe) else 0
+    return ["training.minutes=null", f"training.epochs={round(epochs / (1 - before))}"]
 
 
 def measure(row: Row, seed: int, shards: Path, work: Path, settings: list[str]) -> None:

@@ -155,7 +155,9 @@ def test_retrieval_against_a_slow_reference(encoder: RunEncoder, encoder_run: Pa
 
 def test_a_label_that_the_shards_lack(encoder_run: Path, digits: Path, tmp_path: Path) -> None:
     run = with_recipe(encoder_run, tmp_path, "label: wall_hit", "label: colour")
-    with pytest.raises(RunError, match=r"the label colour, but .* has digits, directions, speeds, wall_hit") as error:
+    with pytest.raises(
+        RunError, match=r"no label 'colour'; choose one that it has: digits, directions, speeds, wall_hit"
+    ) as error:
         evaluate_run(run, digits / "shards")
     assert "\n" not in str(error.value)
 

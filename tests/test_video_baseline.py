@@ -203,7 +203,7 @@ def test_a_run_goes_on(run: Path, digits: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["objective.label=speed"], "has no label 'speed'; set objective.label to one of its labels: digits, "),
+        (["objective.label=speed"], "has no label 'speed'; choose one that it has: digits, "),
         (["objective.classes=[a]"], "objective.classes are ['a']: it takes two or more"),
         (["objective.classes=[a, b]"], "none of the 2 classes of the training"),
         (["data.clip_frames=4"], "data.clip_frames is 4: a clip must have the 5 frames of model.clip_frames"),

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from kineme.models.statics_dynamics import StaticsDynamicsConfig
 from kineme.pipeline.frames import to_model
-from kineme.pipeline.protocols.recognition import Recognition, check_classes, label_of
+from kineme.pipeline.labels import label_of
+from kineme.pipeline.protocols.recognition import Recognition, check_classes
 from kineme.shards.clip_table import read_clip_table
 from kineme.shards.manifest import Manifest
 from kineme.shards.records import read_records

@@ -22,10 +22,11 @@ from kineme.models.classifiers import Standardise
 from kineme.models.statics_dynamics import StaticsDynamics
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.frames import to_model
+from kineme.pipeline.labels import label_of
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import database_split
 from kineme.pipeline.protocols.fitting import fit
-from kineme.pipeline.protocols.recognition import accuracy_figures, check_classes, label_of, statics_dynamics_of
+from kineme.pipeline.protocols.recognition import accuracy_figures, check_classes, statics_dynamics_of
 from kineme.pipeline.run import Run
 from kineme.shards.endless import ENDLESS
 from kineme.shards.loader import ClipLoader, clip_loader

@@ -11,8 +11,6 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.run import Run
 from kineme.shards.manifest import Manifest
-from kineme.shards.sample import ClipRecord
-from kineme.shards.split import label_text
 
 
 class Recognition(NamedTuple):
@@ -55,18 +53,6 @@ def recognition_of(
             f"{dataset}: give both, label and identity"
         )
     return Recognition(label, identity, (known is not None and known.flip) if flip is None else flip)
-
-
-def label_of(record: ClipRecord, name: str) -> str:
-    """A label of a clip as text.
-
-    Raises:
-        RunError: the clip lacks it.
-    """
-    if name not in record.labels:
-        known = ", ".join(sorted(record.labels)) or "none"
-        raise RunError(f"clip {record.key} of {record.source} has no label {name!r}; choose one that it has: {known}")
-    return label_text(record.labels[name])
 
 
 def check_classes(known: set[str], asked: set[str], label: str, where: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kineme.pipeline.encoders import load_encoder
 from kineme.pipeline.errors import RunError
+from kineme.pipeline.labels import label_of
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import encode_chosen
 from kineme.pipeline.recipe import Question
@@ -18,7 +19,7 @@ from kineme.pipeline.run import Run
 from kineme.retrieval.evaluation import Metric, PrecisionAtK, precisions_at_k
 from kineme.retrieval.evaluation import Question as Labelled
 from kineme.retrieval.vectors import SPACES, Space
-from kineme.shards.sample import ClipRecord, Label
+from kineme.shards.sample import ClipRecord
 
 K = 10
 
@@ -63,13 +64,7 @@ def _figures(name: str, found: PrecisionAtK, by_pixels: PrecisionAtK) -> Metrics
 
 
 def _labelled(question: Question, records: list[ClipRecord]) -> Labelled:
-    leave_out = None if question.leave_out is None else _labels(question.leave_out, records)
-    return Labelled(_labels(question.label, records), leave_out)
+    def values(name: str) -> list[str]:
+        return [label_of(record, name) for record in records]
 
-
-def _labels(name: str, records: list[ClipRecord]) -> list[Label]:
-    lacking = next((record for record in records if name not in record.labels), None)
-    if lacking is not None:
-        known = ", ".join(sorted(lacking.labels)) or "no labels"
-        raise RunError(f"the recipe asks about the label {name}, but {lacking.source} has {known}")
-    return [record.labels[name] for record in records]
+    return Labelled(values(question.label), None if question.leave_out is None else values(question.leave_out))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kineme.models.frame_autoencoder import squared_error
 from kineme.models.video_baseline import MAX_INTERCHANGEABLE, VideoBaseline, VideoBaselineConfig, displacement_loss
 from kineme.pipeline.errors import RunError
+from kineme.pipeline.labels import label_of
 from kineme.pipeline.optimisation import ParameterGroup, one_group, one_stage
 from kineme.pipeline.recipe import VideoBaselineRecipe
 from kineme.pipeline.tasks import TrainingClips
@@ -20,7 +21,7 @@ from kineme.pipeline.tasks.windows import random_window, window_frames
 from kineme.shards.loader import clip_loader
 from kineme.shards.records import read_records
 from kineme.shards.sample import ClipRecord
-from kineme.shards.split import SplitSelector, label_text
+from kineme.shards.split import SplitSelector
 
 _MOVING = ("affine", "horizontal_flip", "vertical_flip")
 
@@ -100,7 +101,7 @@ def complete_objective(recipe: VideoBaselineRecipe, shards: Path) -> VideoBaseli
     if o.kind == "classification" and not o.classes:
         selector = SplitSelector.parse(recipe.data.split)
         records = [record for record in read_records(shards) if selector.matches(record)]
-        found: dict[str, Any] = {"classes": sorted({_label_of(record, o.label) for record in records})}
+        found: dict[str, Any] = {"classes": sorted({label_of(record, o.label) for record in records})}
     elif o.kind == "displacement" and o.keypoints is None:
         data = recipe.data
         clips = clip_loader(shards, batch_size=1, clip_frames=2, split=data.split, endless=data.endless)
@@ -137,15 +138,8 @@ def _keypoints(keypoints: Tensor | None, wanted: int | None = None) -> Tensor:
     return keypoints
 
 
-def _label_of(record: ClipRecord, label: str) -> str:
-    if label not in record.labels:
-        known = ", ".join(sorted(record.labels)) or "none"
-        raise RunError(f"clip {record.key} has no label {label!r}; set objective.label to one of its labels: {known}")
-    return label_text(record.labels[label])
-
-
 def _class_of(record: ClipRecord, label: str, classes: Sequence[str]) -> str:
-    value = _label_of(record, label)
+    value = label_of(record, label)
     if value not in classes:
         raise RunError(
             f"clip {record.key} has {label} {value!r}, none of the {len(classes)} classes of the training: "
