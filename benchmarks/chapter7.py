@@ -26,7 +26,7 @@ from kineme.pipeline.run import environment
 RESULTS = Path(__file__).parent / "results"
 AS_WRITTEN = (
     "model.motion_layers=0",
-    "objective.prediction={coefficient: 0.25, similarity: dot, temperature: 1.0, negatives: all, targets: states}",
+    "objective.prediction={coefficient: 0.25}",
 )
 
 

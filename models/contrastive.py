@@ -3,9 +3,8 @@
     L_pred = - sum_{v,t} log( exp(p^_vt . p_vt) / sum_{n,i} exp(p^_vt . p_ni) )        (7.5)
 
 As written: dot products, and against each prediction all frames t = 2..T of all N videos, gathered over the processes
-of a distributed run, which must have as many each. The sum over (v, t) is taken as the mean, so that the coefficient
-means the same at any batch size; the thesis does not say. Negatives from other videos reward a P that tells where the
-clip is; hence the options.
+of a distributed run, which must have as many each, and summed over the predictions. Negatives from other videos reward
+a P that tells where the clip is; hence the options.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 
 Similarity = Literal["dot", "cosine"]
 Negatives = Literal["all", "video", "time"]
+Reduction = Literal["sum", "mean"]
 
 
 def contrastive_loss(
@@ -28,8 +28,9 @@ def contrastive_loss(
     similarity: Similarity = "dot",
     temperature: float = 1.0,
     negatives: Negatives = "all",
+    reduction: Reduction = "sum",
 ) -> Tensor:
-    """Objective 7.5, mean over the N x (T-1) predictions of this process.
+    """Objective 7.5 of the N x (T-1) predictions of this process.
 
     Args:
         predicted: p^ of frames 2..T, (N, T-1, D).
@@ -38,6 +39,8 @@ def contrastive_loss(
         temperature: similarities are divided by it; 1 in 7.5.
         negatives: ``all`` other frames of the batch (7.5), only the other frames of the same ``video``, or only the
             other videos at the same ``time``.
+        reduction: ``sum`` over the predictions (7.5), or their ``mean``, of which a coefficient means the same at any
+            batch size.
     """
     own, queries = gather(targets.detach().float()), predicted.float()
     if similarity == "cosine":
@@ -56,7 +59,7 @@ def contrastive_loss(
         else:
             scores = queries @ own.flatten(0, 1).T
             right = first * steps + numbers
-    return F.cross_entropy(scores.flatten(0, 1) / temperature, right.flatten())
+    return F.cross_entropy(scores.flatten(0, 1) / temperature, right.flatten(), reduction=reduction)
 
 
 def gather(own: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ The objectives, in the order of 7.4.1: first the transformer alone (7.2); then, 
     L_frame   = ||x_t - f_Dec(p_t, S)||^2,             p_t = f_Enc(x_t, S)     (7.4), S detached
     L_pred    = the contrastive objective of p^_t = f_auto(P, p_<t)            (7.5), p detached
 
-The thesis does not state its reductions; here squared errors are sums over channels and pixels and means over frames
-and clips, L_pred is a mean over predictions.
+Squared errors are sums over channels and pixels and means over frames and clips; L_pred is a sum over the predictions
+of the batch, as 7.5 has it, or their mean.
 """
 
 from __future__ import annotations

@@ -197,6 +197,7 @@ class PredictionObjective(_Section):
     similarity: Literal["dot", "cosine"] = "dot"
     temperature: Annotated[float, Field(gt=0)] = 1.0
     negatives: Literal["all", "video", "time"] = "all"
+    reduction: Literal["sum", "mean"] = "sum"
     targets: Literal["states", "changes"] = "states"
 
 

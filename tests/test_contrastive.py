@@ -21,7 +21,7 @@ NEGATIVES: tuple[Negatives, ...] = get_args(Negatives)
 
 
 def slow_loss(predicted: Tensor, targets: Tensor, similarity: str, temperature: float, negatives: str) -> float:
-    """Minus the logarithm of the share that the right one has, mean over all predictions."""
+    """Minus the logarithm of the share that the right one has, summed over all predictions."""
     videos, steps, _ = predicted.shape
 
     def likeness(v: int, t: int, n: int, i: int) -> float:
@@ -41,7 +41,7 @@ def slow_loss(predicted: Tensor, targets: Tensor, similarity: str, temperature: 
             }[negatives]
             others = sum(math.exp(likeness(v, t, n, i)) for n, i in among)
             total -= math.log(math.exp(likeness(v, t, v, t)) / others)
-    return total / (videos * steps)
+    return total
 
 
 @pytest.mark.parametrize("negatives", NEGATIVES)
@@ -59,9 +59,17 @@ def test_against_a_double_loop(
 ) -> None:
     torch.manual_seed(seed)
     predicted, targets = torch.randn(videos, steps, dim), torch.randn(videos, steps, dim)
-    loss = contrastive_loss(predicted, targets, similarity=similarity, temperature=temperature, negatives=negatives)
     expected = slow_loss(predicted, targets, similarity, temperature, negatives)
-    assert float(loss) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    for reduction, times in (("sum", 1), ("mean", videos * steps)):
+        loss = contrastive_loss(
+            predicted,
+            targets,
+            similarity=similarity,
+            temperature=temperature,
+            negatives=negatives,
+            reduction=reduction,  # type: ignore[arg-type]
+        )
+        assert float(loss) * times == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def test_the_thesis_is_the_default() -> None:
@@ -107,7 +115,7 @@ def on_a_rank(rank: int, folder: Path) -> None:
     for similarity in SIMILARITIES:
         for negatives in NEGATIVES:
             own = predicted[half].clone().requires_grad_()
-            loss = contrastive_loss(own, targets[half], similarity=similarity, negatives=negatives)
+            loss = contrastive_loss(own, targets[half], similarity=similarity, negatives=negatives, reduction="mean")
             loss.backward()
             found[f"{similarity} {negatives}"] = (loss.detach(), own.grad)
     torch.save(found, folder / f"{rank}.pt")
@@ -126,7 +134,7 @@ def test_two_processes_are_as_one_with_all_clips(tmp_path: Path) -> None:
     for similarity in SIMILARITIES:
         for negatives in NEGATIVES:
             whole = predicted.clone().requires_grad_()
-            loss = contrastive_loss(whole, targets, similarity=similarity, negatives=negatives)
+            loss = contrastive_loss(whole, targets, similarity=similarity, negatives=negatives, reduction="mean")
             loss.backward()
             losses, gradients = zip(*(found[f"{similarity} {negatives}"] for found in ranks), strict=True)
             # "time" and "all" compare with the other process's clips, too.

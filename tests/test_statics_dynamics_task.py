@@ -103,7 +103,8 @@ def test_the_loss_is_the_weighted_sum(
     targets: str, negatives: str, make_task: Callable[..., StaticsDynamicsTask]
 ) -> None:
     weights = {"statics": 0.5, "closeness": 0.25, "frame": 2.0, "prediction.coefficient": 3.0, "motion.coefficient": 5}
-    prediction = {"targets": targets, "negatives": negatives, "similarity": "cosine", "temperature": 0.5}
+    how = {"negatives": negatives, "similarity": "cosine", "temperature": 0.5, "reduction": "mean"}
+    prediction = {"targets": targets, **how}
     task = make_task(
         "data.clip_frames=5",
         *(f"objective.{name}={value}" for name, value in weights.items()),
@@ -119,7 +120,7 @@ def test_the_loss_is_the_weighted_sum(
         _, dynamics, p = task.model.encode(clips.frames)
         predicted = task.model.predictor(p[:, 0], dynamics, 4)
         true = p[:, 1:] - (p[:, :1] if targets == "changes" else 0)
-        again = contrastive_loss(predicted, true, similarity="cosine", temperature=0.5, negatives=negatives)  # type: ignore[arg-type]
+        again = contrastive_loss(predicted, true, **how)  # type: ignore[arg-type]
     torch.testing.assert_close(parts["prediction"], again)
 
 

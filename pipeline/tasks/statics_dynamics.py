@@ -114,7 +114,12 @@ class StaticsDynamicsTask:
         predicted = self.model.predictor(p[:, 0], dynamics.float(), p.shape[1] - 1)
         targets = p[:, 1:] - p[:, :1] if o.targets == "changes" else p[:, 1:]
         return contrastive_loss(
-            predicted, targets, similarity=o.similarity, temperature=o.temperature, negatives=o.negatives
+            predicted,
+            targets,
+            similarity=o.similarity,
+            temperature=o.temperature,
+            negatives=o.negatives,
+            reduction=o.reduction,
         )
 
     def _motion_loss(self, frames: Tensor, dynamics: Tensor, done: float) -> Tensor:
