@@ -161,8 +161,8 @@ class StaticsDynamicsModel(_Section):
     width: Count = 64
     latent_channels: Annotated[int, Field(ge=4)] = 64
     blocks: Count = 2
-    dynamics_dim: Count = 512
-    frame_dim: Count = 128
+    dynamics_dim: Count = 32
+    frame_dim: Count = 16
     hidden_dim: Count = 1024
     motion_layers: Annotated[int, Field(ge=0)] = 0
     affine_layers: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,14 @@ def test_attention_goes_to_what_tells(videos: LabelledVideos, telling: str) -> N
     assert right[1 - only] <= 4
     assert abs(attention[None] - only) < 0.3
     assert attention[only] == only
+
+
+def test_a_broken_network_is_not_measured(run: Run, videos: LabelledVideos) -> None:
+    model = copy.deepcopy(model_of(run))
+    model.video_encoder.dynamics.bias.data[0] = torch.nan
+    with pytest.raises(RunError, match="NaN or infinity for a clip") as error:
+        frozen_features(model, videos, flip=False)
+    assert "\n" not in str(error.value)
 
 
 def test_frozen_features_are_those_of_the_encoder(run: Run, videos: LabelledVideos) -> None:

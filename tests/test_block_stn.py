@@ -126,6 +126,18 @@ def test_the_maps_depend_on_both() -> None:
     assert not torch.allclose(maps[:, 0], maps[:, 1])
 
 
+def test_maps_keep_their_precision_under_autocast() -> None:
+    """Near the identity bf16 knows steps of 1/128."""
+    stn = BlockSTN(channels=4, size=4, blocks=2)
+    for localise in stn.localisers:
+        localise[-1].bias.data += 1 / 300  # type: ignore[index]
+    source, target = torch.rand(2, 3, 4, 4, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        maps = stn(source, target)
+    assert maps.dtype == torch.float32
+    assert torch.equal(maps, stn(source, target))
+
+
 def test_places_keep_their_precision_under_autocast() -> None:
     torch.manual_seed(0)
     stn = BlockSTN(4, 12, blocks=2)

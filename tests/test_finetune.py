@@ -168,7 +168,7 @@ def test_errors_are_one_line(run: Run, actions: Path, tmp_path: Path) -> None:
         measure(folds=1)
     with pytest.raises(RunError, match=r"fraction 1.5 of the training identities: it must be above 0 and at most 1"):
         measure("test", fractions=(1.5,))
-    with pytest.raises(RunError, match=r"--split train: is what is trained on"):
+    with pytest.raises(RunError, match=r"--split train: is what is searched or learned from"):
         measure("train")
     with pytest.raises(RunError, match=r"--split later: the shards hold no clips of split later"):
         measure("later")

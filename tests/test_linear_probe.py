@@ -186,6 +186,13 @@ def test_clips_that_can_be_drawn_are_drawn_to_train_on(run: Run, tmp_path: Path)
     assert {record.split for record in read_records(tmp_path / "shards")} == {"train", "test"}
 
 
+def test_a_broken_network_is_not_measured(tmp_path: Path, actions: Path) -> None:
+    run = make_untrained(tmp_path)
+    next(model_of(run).transformer.encode.parameters()).data.fill_(torch.nan)
+    with pytest.raises(RunError, match="NaN or infinity for a clip"):
+        measure_linear_probe(run, actions, "test", label="action")
+
+
 def test_errors_are_one_line(run: Run, encoder_run: Path, actions: Path, tmp_path: Path) -> None:
     from kineme.pipeline.run import load_run
 
@@ -193,7 +200,7 @@ def test_errors_are_one_line(run: Run, encoder_run: Path, actions: Path, tmp_pat
         measure_linear_probe(run, actions, "test")
     with pytest.raises(RunError, match=r"no clip has actor 'dan', which is tested \(1 such of 1 values\)"):
         measure_linear_probe(run, actions, "test", label="actor")
-    with pytest.raises(RunError, match="--split train: is what the probe is trained on"):
+    with pytest.raises(RunError, match="--split train: is what is searched or learned from"):
         measure_linear_probe(run, actions, "train", label="action")
     with pytest.raises(RunError, match="is a sequential-vae run, S and P come from statics-dynamics runs alone"):
         measure_linear_probe(load_run(encoder_run), actions, "test", label="action")

@@ -221,7 +221,7 @@ def test_where_neighbours_are_looked_for(split: str, rest: str) -> None:
 
 
 def test_the_training_split_cannot_search_itself(encoder_run: Path, digits: Path) -> None:
-    with pytest.raises(RunError, match="--split train: is the database") as error:
+    with pytest.raises(RunError, match="--split train: is what is searched or learned from") as error:
         evaluate_run(encoder_run, digits / "shards", "motion-retrieval", "train")
     assert "\n" not in str(error.value)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kineme.models.contrastive import contrastive_loss
 from kineme.models.motion_layers import motion_loss
+from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe import StaticsDynamicsRecipe
 from kineme.pipeline.tasks import TrainingClips
 from kineme.pipeline.tasks.statics_dynamics import StaticsDynamicsTask
@@ -132,7 +133,9 @@ def test_parts_without_a_coefficient_are_left_out(make_task: Callable[..., Stati
 
 
 def test_without_a_first_stage_the_rest_is_trained_at_once(make_task: Callable[..., StaticsDynamicsTask]) -> None:
-    task = make_task("objective.transformer.fraction=0")
+    with pytest.raises(RunError, match=r"fraction is 0: the transformer would stay untrained"):
+        make_task("objective.transformer.fraction=0")
+    task = make_task("objective.transformer.fraction=0", "training.init=runs/another")
     assert [(stage.name, stage.end) for stage in task.stages] == [("video", 1.0)]
     assert "statics_error" in task.losses(some_clips(), 0.0)
 

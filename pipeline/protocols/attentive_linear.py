@@ -28,7 +28,7 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.fitting import average_by_video, fit, seeded
 from kineme.pipeline.protocols.labelled_videos import Division, LabelledVideos, read_labelled_videos
-from kineme.pipeline.protocols.recognition import accuracy_figures, recognition_of, statics_dynamics_of
+from kineme.pipeline.protocols.recognition import accuracy_figures, check_finite, recognition_of, statics_dynamics_of
 from kineme.pipeline.protocols.video_classification import recognised, train_video_classifier
 from kineme.pipeline.run import Run
 
@@ -48,7 +48,7 @@ def measure_attentive_linear(
     flip: bool | None = None,
     common_dim: int = 64,
     epochs: int = 200,
-    supervised_epochs: int = 50,
+    supervised_epochs: int = 200,
     picture: Path | None = None,
     seed: int = 0,
 ) -> Metrics:
@@ -194,6 +194,7 @@ def frozen_features(model: StaticsDynamics, videos: LabelledVideos, *, flip: boo
             statics, dynamics = model.video_encoder(shown)
             view.append((statics.flatten(1).half(), dynamics.half()))
     statics, dynamics = (torch.stack([torch.cat([part[which] for part in view]) for view in views]) for which in (0, 1))
+    check_finite(statics, dynamics)
     return FrozenFeatures(statics, dynamics)
 
 

@@ -24,7 +24,7 @@ BATCH = 64
 
 
 def database_split(split: str) -> str:
-    """Where the neighbours of a split's clips are looked for: in the training split, or among a label's other values.
+    """What a split's clips are held against: the training split, or a label's other values.
 
     Raises:
         RunError: it would be the split itself.
@@ -33,7 +33,7 @@ def database_split(split: str) -> str:
     if selector.label is not None:
         return f"{selector.label}{'=' if selector.other else '!='}{selector.value}"
     if split == TRAIN_SPLIT:
-        raise RunError(f"--split {split}: is the database that is searched; ask with another, such as test")
+        raise RunError(f"--split {split}: is what is searched or learned from; measure on another, such as test")
     return TRAIN_SPLIT
 
 

@@ -20,13 +20,12 @@ from torch import Tensor, nn
 
 from kineme.models.classifiers import Standardise
 from kineme.models.statics_dynamics import StaticsDynamics
-from kineme.pipeline.errors import RunError
 from kineme.pipeline.frames import to_model
 from kineme.pipeline.labels import label_of
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import database_split
 from kineme.pipeline.protocols.fitting import fit
-from kineme.pipeline.protocols.recognition import accuracy_figures, check_classes, statics_dynamics_of
+from kineme.pipeline.protocols.recognition import accuracy_figures, check_classes, check_finite, statics_dynamics_of
 from kineme.pipeline.run import Run
 from kineme.shards.endless import ENDLESS
 from kineme.shards.loader import ClipLoader, clip_loader
@@ -100,8 +99,6 @@ def linear_probe(
         RunError: a clip lacks the label, what is tested is trained on, or a class is tested that training never shows.
         DataError: no clips of a split, or shorter than the model needs.
     """
-    if split == TRAIN_SPLIT:
-        raise RunError(f"--split {split}: is what the probe is trained on; test it on another, such as test")
     rest = database_split(split)
     endless = drawn_clips if rest == TRAIN_SPLIT and (shards / ENDLESS).is_file() else None
     source = _Source(model, shards, frame_step)
@@ -230,6 +227,7 @@ class _Source:
             frames = to_model(batch.frames.to(self._device), self._model.config.frame_size)
             statics = self._model.video_encoder(frames)[0].flatten(1)
             single = self._model.transformer.encode(frames.flatten(0, 1)).flatten(1)
+            check_finite(statics.half(), single.half())
             yield batch.records, statics, single.unflatten(0, frames.shape[:2])
 
     def encode(self, clips: ClipLoader) -> EncodedFrames:

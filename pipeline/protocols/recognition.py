@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import Tensor
+
 from kineme.models.statics_dynamics import StaticsDynamics
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import Metrics
@@ -53,6 +55,16 @@ def recognition_of(
             f"{dataset}: give both, label and identity"
         )
     return Recognition(label, identity, (known is not None and known.flip) if flip is None else flip)
+
+
+def check_finite(*features: Tensor) -> None:
+    """Refuse what would be classified silently, as the first class.
+
+    Raises:
+        RunError: NaN or infinity among the features or logits.
+    """
+    if not all(bool(part.isfinite().all()) for part in features):
+        raise RunError("the network gave NaN or infinity for a clip: its weights are broken, measure another run")
 
 
 def check_classes(known: set[str], asked: set[str], label: str, where: str) -> None:

@@ -13,6 +13,7 @@ from kineme.models.statics_dynamics import StaticsDynamicsConfig
 from kineme.models.video_encoder import VideoEncoder
 from kineme.pipeline.protocols.fitting import average_by_video, fit, seeded
 from kineme.pipeline.protocols.labelled_videos import LabelledVideos
+from kineme.pipeline.protocols.recognition import check_finite
 
 VIDEOS = 16
 CLIPS_OF_A_VIDEO = 8
@@ -66,6 +67,7 @@ def recognised(classifier: VideoClassifier, videos: LabelledVideos, tested: Sequ
     rows = [row for video in tested for row in videos.rows[video]]
     with torch.no_grad():
         parts = [classifier(videos.frames(rows[start : start + _ENCODED])) for start in range(0, len(rows), _ENCODED)]
+    check_finite(*parts)
     logits = average_by_video(torch.cat(parts), [len(videos.rows[video]) for video in tested])
     right: list[bool] = (logits.argmax(dim=1).cpu() == videos.targets(tested)).tolist()
     return right

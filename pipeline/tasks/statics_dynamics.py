@@ -38,6 +38,11 @@ class StaticsDynamicsTask:
             raise RunError(f"model.{error}") from None
         self._objective = o = recipe.objective
         t = o.transformer
+        if not t.fraction and not recipe.training.init:
+            raise RunError(
+                "objective.transformer.fraction is 0: the transformer would stay untrained, and S with it; "
+                "give a part of the run, or --init a run that has trained one"
+            )
         first = [Stage("transformer", t.fraction, t.optimizer)] if t.fraction else []
         self.stages = (*first, Stage("video", 1.0, recipe.optimizer))
 
