@@ -3,6 +3,9 @@
 The fully connected layer that gives P is replaced by average pooling and a linear classifier, and all weights are
 trained, from three starts: random weights ("scratch"), those of a run with objective 7.3 alone ("statics"), and those
 of a run with all objectives ("statics_dynamics"). All clips of a video vote by their mean logits.
+
+Labels of the tested people are never seen, but a run may have seen their clips unlabelled, which "scratch" has not:
+train it with a ``data.split`` that leaves them out, or test a split that it did not train on.
 """
 
 from __future__ import annotations

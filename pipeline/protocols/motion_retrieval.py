@@ -119,6 +119,8 @@ def motion_retrieval(
         baselines: also find neighbours by pixels and by flow, whatever the encoder.
         seed: chooses clips.
 
+    The thesis holds queries out of the encoder's training too: that is the run's ``data.split`` to say.
+
     Raises:
         RunError: the shards have no keypoints, or ``split`` is the database itself.
         DataError: no clips of either split.
