@@ -177,7 +177,7 @@ def test_options_of_a_protocol(encoder_run: Path, digits: Path) -> None:
     few = evaluate_run(encoder_run, digits / "shards", "motion-retrieval", options={"most_queries": "5"})
     assert isinstance(few["metrics"], dict)
     assert (few["metrics"]["queries"], few["options"], few["split"]) == (5, {"most_queries": "5"}, "test")
-    with pytest.raises(RunError, match="no such option; it has most_queries, most_database, seed"):
+    with pytest.raises(RunError, match="no such option; it has most_queries, most_database, baselines, seed"):
         evaluate_run(encoder_run, digits / "shards", "motion-retrieval", options={"queries": "5"})
     with pytest.raises(RunError, match="--option most_queries=many: input should be a valid integer") as error:
         evaluate_run(encoder_run, digits / "shards", "motion-retrieval", options={"most_queries": "many"})
