@@ -36,7 +36,7 @@ class BlockSTN(nn.Module):
         if channels % blocks:
             raise ValueError(f"blocks is {blocks}: latent_channels ({channels}) must be a multiple of it")
         self.blocks = blocks
-        self.localisers = nn.ModuleList(_localiser(2 * channels, size, hidden) for _ in range(blocks))
+        self.localisers = nn.ModuleList(_Localiser(2 * channels, size, hidden) for _ in range(blocks))
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Maps that bring ``source`` to ``target``: two (N, channels, h, w) -> (N, blocks, 2, 3).
@@ -58,7 +58,22 @@ class BlockSTN(nn.Module):
 
 
 class _Localiser(nn.Sequential):
-    """Layers of which the last computes in fp32: a map near the identity, in bf16, is out by a quarter of a pixel."""
+    """Six numbers, at first the identity. The last layer computes in fp32: bf16 would be a quarter of a pixel out."""
+
+    def __init__(self, channels: int, size: int, hidden: int) -> None:
+        last = nn.Linear(hidden * ((size + 1) // 2) ** 2, 6)
+        nn.init.zeros_(last.weight)
+        last.bias.data = torch.tensor(_IDENTITY)
+        super().__init__(
+            nn.Conv2d(channels, hidden, kernel_size=3, padding=1),
+            normalise(hidden),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, hidden, kernel_size=3, stride=2, padding=1),
+            normalise(hidden),
+            nn.ReLU(inplace=True),
+            nn.Flatten(),
+            last,
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         *before, last = self
@@ -67,22 +82,6 @@ class _Localiser(nn.Sequential):
         with torch.autocast(features.device.type, enabled=False):
             numbers: Tensor = last(features.float())
         return numbers
-
-
-def _localiser(channels: int, size: int, hidden: int) -> _Localiser:
-    last = nn.Linear(hidden * ((size + 1) // 2) ** 2, 6)
-    nn.init.zeros_(last.weight)
-    last.bias.data = torch.tensor(_IDENTITY)
-    return _Localiser(
-        nn.Conv2d(channels, hidden, kernel_size=3, padding=1),
-        normalise(hidden),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(hidden, hidden, kernel_size=3, stride=2, padding=1),
-        normalise(hidden),
-        nn.ReLU(inplace=True),
-        nn.Flatten(),
-        last,
-    )
 
 
 class Transformer(nn.Module):

@@ -120,6 +120,7 @@ def linear_probe(
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
     with torch.no_grad():
         for _, statics, frames in source.batches(tested):
+            check_finite(statics, frames)
             for votes_of, probe, features in zip(found, probes, (statics[:, None], frames), strict=True):
                 votes_of.append(votes(probe(features)))
     right = [(torch.cat(given) == truth).tolist() for given in found]
@@ -227,7 +228,6 @@ class _Source:
             frames = to_model(batch.frames.to(self._device), self._model.config.frame_size)
             statics = self._model.video_encoder(frames)[0].flatten(1)
             single = self._model.transformer.encode(frames.flatten(0, 1)).flatten(1)
-            check_finite(statics.half(), single.half())
             yield batch.records, statics, single.unflatten(0, frames.shape[:2])
 
     def encode(self, clips: ClipLoader) -> EncodedFrames:
@@ -240,5 +240,6 @@ class _Source:
         for part, s, single in self.batches(clips):
             place = slice(len(records), len(records) + len(part))
             statics[place], frames[place] = s, single
+            check_finite(statics[place], frames[place])
             records.extend(part)
         return EncodedFrames(statics, frames, records)
