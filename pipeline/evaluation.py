@@ -39,6 +39,7 @@ def evaluate_run(
         DataError: the shards hold no clips of the split.
     """
     run = load_run(folder)
+    dataset = Manifest.load(shards).dataset
     kind = run.recipe.kind
     known = protocols()
     fitting = [name for name, (kinds, _) in known.items() if kind in kinds]
@@ -64,7 +65,7 @@ def evaluate_run(
         "metrics": metrics,
         "split": split,
         "options": dict(options or {}),
-        "data": {"shards": shards.name, "dataset": Manifest.load(shards).dataset, "clips": metrics["clips"]},
+        "data": {"shards": shards.name, "dataset": dataset, "clips": metrics["clips"]},
         "device": surroundings["device"],
         "seconds": round(time.monotonic() - started, 1),
         "date": datetime.now(UTC).date().isoformat(),
@@ -76,7 +77,7 @@ def evaluate_run(
 def _arguments(protocol: str, measure: Protocol, options: Mapping[str, str]) -> dict[str, Any]:
     """The keyword arguments of a protocol, as their annotations want them."""
     keywords = [p.name for p in inspect.signature(measure).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    types = get_type_hints(measure)
+    types = get_type_hints(measure, include_extras=True)
     arguments = {}
     for name, text in options.items():
         if name not in keywords:

@@ -57,7 +57,7 @@ def predict(
     for name, value in (("context", context), ("horizon", horizon)):
         if value < 1:
             raise RunError(f"--{name} {value}: at least 1 is needed")
-    read = read_clip(clip, clip_frames=context, frame_size=task.frame_size)
+    read = _read(run, clip, context, task.frame_size)
     condition = _load_actions(actions, context + horizon, task.model.config.condition_dim, run.device)
     truth = _on(run, read)
     torch.manual_seed(seed)
@@ -89,7 +89,7 @@ def swap(run: Run, *, statics: Path, dynamics: Path) -> tuple[dict[str, Frames],
             "sequential-vae recipe"
         )
     reads = {
-        name: read_clip(path, clip_frames=clip_frames, frame_size=recipe.model.frame_size)
+        name: _read(run, path, clip_frames, recipe.model.frame_size)
         for name, path in (("statics", statics), ("dynamics", dynamics))
     }
     shown, moving = (_on(run, reads[name]) for name in ("statics", "dynamics"))
@@ -116,10 +116,18 @@ def look_inside(run: Run, clip: Path) -> dict[str, Frames]:
     recipe = run.recipe
     if not isinstance(recipe, StaticsDynamicsRecipe):
         raise RunError(f"{run.folder}: a {recipe.kind} run has no S and p_t to show; give one of statics-dynamics")
-    read = read_clip(clip, clip_frames=recipe.model.clip_frames, frame_size=recipe.model.frame_size)
+    read = _read(run, clip, recipe.model.clip_frames, recipe.model.frame_size)
     strips = run.task.pictures(_on(run, read))
     # A clip by itself has no next one to take the motion from.
     return {name: to_uint8(strip)[0].numpy() for name, strip in strips.items() if name != "motion of the next"}
+
+
+def _read(run: Run, clip: Path, frames: int, size: int) -> NamedClip:
+    """A clip at the rate of those that the run was trained on, where they have one; else at its own."""
+    data = run.recipe.data
+    return read_clip(
+        clip, clip_frames=frames, frame_size=size, fps=None if data.fps is None else data.fps / data.frame_step
+    )
 
 
 def _on(run: Run, clip: NamedClip) -> Tensor:

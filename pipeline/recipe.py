@@ -148,8 +148,14 @@ def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
     dotted = ".".join(map(str, path))
     if first["type"] == "extra_forbidden":
         known = _keys_at(kind, [str(part) for part in path[:-1]])
-        return f"unknown key {dotted}{_nearest(str(path[-1]), known)}; known here: {', '.join(known)}"
+        return f"unknown key {dotted}{_meant(kind, str(path[-1]), known)}; known here: {', '.join(known)}"
     return f"{dotted} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _meant(kind: type[BaseModel], key: str, known: list[str]) -> str:
+    """The key of that name in a section of the recipe, else the nearest of those known."""
+    inside = [f"{section}.{key}" for section in ("data", "model", "training") if key in _keys_at(kind, [section])]
+    return f" (did you mean {' or '.join(inside)}?)" if inside else _nearest(key, known)
 
 
 def _keys_at(model: type[BaseModel], sections: list[str]) -> list[str]:

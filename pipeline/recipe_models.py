@@ -105,7 +105,8 @@ class DataSection(_Section):
     ``split`` is a stored split, or a label: ``actor=daria``, ``actor!=daria``. ``cache`` decodes every clip once and
     keeps it, uncompressed, in SHARDS/.cache, which never holds more than ``cache_gb`` (1e9 bytes; left out: half of the
     disk space free without it); clips beyond that are decoded every epoch. ``endless`` draws so many new clips each
-    epoch instead, where the shards can. ``resident`` keeps all clips in the memory of the device.
+    epoch instead, where the shards can. ``resident`` keeps all clips in the memory of the device. ``fps`` is the rate
+    of the stored clips, found in the shards if they share one: videos that the run is shown later are sampled so, too.
     """
 
     split: str | None = "train"
@@ -117,6 +118,7 @@ class DataSection(_Section):
     cache_gb: Weight | None = None
     endless: Count | None = None
     resident: bool = False
+    fps: Annotated[float, Field(gt=0)] | None = None
     augment: dict[str, dict[str, Any]] = {}
 
 

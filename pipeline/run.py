@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe import Recipe, dump_recipe, load_recipe, network_settings
 from kineme.pipeline.tasks import Task, make_task
+from kineme.shards.manifest import MANIFEST
 
 RECIPE = "recipe.yaml"
 WEIGHTS = "checkpoints/weights.pt"
@@ -101,6 +102,14 @@ def save_weights(folder: Path, recipe: Recipe, task: Task) -> None:
     temporary.replace(path)
 
 
+def check_run(folder: Path) -> None:
+    """Refuse a folder that holds no recipe, by RunError."""
+    if (folder / MANIFEST).is_file():
+        raise RunError(f"{folder}: a folder of shards, no run; give it as --data, and a run that was trained on it")
+    if not (folder / RECIPE).is_file():
+        raise RunError(f"{folder}: no run here, {RECIPE} is missing; train one with kineme train RECIPE --out {folder}")
+
+
 def load_run(folder: Path, device: torch.device | None = None) -> Run:
     """Read a run folder, or the encoder folder of an index, which has the same two files.
 
@@ -108,8 +117,7 @@ def load_run(folder: Path, device: torch.device | None = None) -> Run:
         RunError: a file is missing or damaged, or the weights belong to another recipe.
     """
     device = device or pick_device()
-    if not (folder / RECIPE).is_file():
-        raise RunError(f"{folder}: no run here, {RECIPE} is missing; train one with kineme train RECIPE --out {folder}")
+    check_run(folder)
     recipe = load_recipe(folder / RECIPE)
     if not (folder / WEIGHTS).is_file():
         raise RunError(f"{folder}: {WEIGHTS} is missing; let kineme train finish its first epoch, or copy it here")

@@ -113,8 +113,7 @@ def answer_query(index: Index, clip: str, *, by: Space, k: int, where: str | Non
     path = Path(clip)
     if not path.exists():
         raise RetrievalError(
-            f"{clip!r} is neither a video file nor a key of the index {index.folder}; check the path, or take a key "
-            "from: kineme query --json"
+            f"{clip!r} is neither a video file nor a key of the index {index.folder}; {_keys_of(index, clip)}"
         )
     # Only now, so that a query by key does not wait for torch.
     from kineme.pipeline.encoders import load_encoder
@@ -142,6 +141,18 @@ def draw_answer(index: Index, answer: Answer) -> Image.Image:
         for hit in answer.hits
     ]
     return contact_sheet(answer.frames, query, hits)
+
+
+def _keys_of(index: Index, clip: str) -> str:
+    """What to give instead: keys that begin so, or of the clips of a video of that name."""
+    keys = list(index.vectors.rows)
+    sources = index.metadata.column("source").to_pylist()
+    meant = [
+        key for key, source in zip(keys, sources, strict=True) if key.startswith(clip) or Path(source).name == clip
+    ]
+    if not meant:
+        return f"check the path, or take a key such as {keys[0]}"
+    return f"did you mean {meant[0]}" + (f", or another of its {len(meant)} clips?" if len(meant) > 1 else "?")
 
 
 def _common(index: Index, column: str) -> float | None:

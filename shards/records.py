@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,18 @@ def read_rows(parquet: Path, key: str | None = None) -> list[ClipRow]:
     Raises:
         DataError: the file is missing, no parquet, or lacks columns.
     """
-    if not parquet.is_file():
-        raise DataError(f"{parquet}: the manifest names this file and it is missing; {ANEW}")
-    try:
+    with _readable(parquet):
         filters = None if key is None else [("key", "=", key)]
         table = pq.read_table(parquet, columns=_COLUMNS.names, filters=filters, partitioning=None)
         return [_row(row) for row in table.cast(_COLUMNS).to_pylist()]
+
+
+@contextmanager
+def _readable(parquet: Path) -> Iterator[None]:
+    if not parquet.is_file():
+        raise DataError(f"{parquet}: the manifest names this file and it is missing; {ANEW}")
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise DataError(f"{parquet}: not a readable parquet of clips ({error}); {ANEW}") from error
 
@@ -89,3 +96,18 @@ def read_records(folder: Path) -> list[ClipRecord]:
         DataError: no manifest, or a parquet is missing or unreadable.
     """
     return [row.record for shard in Manifest.load(folder).shards for row in read_rows(folder / f"{shard.name}.parquet")]
+
+
+def common_fps(folder: Path) -> float | None:
+    """The frame rate that all clips of a shards folder share; None where they differ.
+
+    Raises:
+        DataError: as :func:`read_records`.
+    """
+    rates: set[float] = set()
+    for shard in Manifest.load(folder).shards:
+        parquet = folder / f"{shard.name}.parquet"
+        with _readable(parquet):
+            table = pq.read_table(parquet, columns=["fps"], partitioning=None)
+            rates.update(table.column("fps").unique().to_pylist())
+    return rates.pop() if len(rates) == 1 else None

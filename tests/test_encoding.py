@@ -95,7 +95,7 @@ def test_a_predictor_encodes_nothing(predictor_run: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "expected"),
     [
-        (None, "no run here and no encoder of an index, recipe.yaml is missing"),
+        (None, "no run here, recipe.yaml is missing"),
         ("model: {}", "a None run encodes no clips"),
         ("kind: [1]", r"a \[1\] run encodes no clips"),
         ("kind: [", "not YAML"),
@@ -182,6 +182,8 @@ def test_options_of_a_protocol(encoder_run: Path, digits: Path) -> None:
     with pytest.raises(RunError, match="--option most_queries=many: input should be a valid integer") as error:
         evaluate_run(encoder_run, digits / "shards", "motion-retrieval", options={"most_queries": "many"})
     assert "\n" not in str(error.value)
+    with pytest.raises(RunError, match="--option most_queries=0: input should be greater than or equal to 1"):
+        evaluate_run(encoder_run, digits / "shards", "motion-retrieval", options={"most_queries": "0"})
 
 
 def test_a_recipe_that_asks_nothing(encoder_run: Path, digits: Path, tmp_path: Path) -> None:

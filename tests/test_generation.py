@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import av
@@ -16,7 +17,7 @@ from video_files import write_video
 from kineme.pipeline.clips import read_clip, write_clip
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.generation import predict, swap
-from kineme.pipeline.recipe import dump_recipe
+from kineme.pipeline.recipe import Recipe, dump_recipe
 from kineme.pipeline.run import Run, load_run, save_weights
 from kineme.pipeline.tasks import make_task
 from kineme.shards.errors import DataError
@@ -114,6 +115,22 @@ def test_a_prediction_keeps_its_context_and_repeats_by_its_seed(predictor: Run, 
     np.testing.assert_array_equal(frames, again)
     np.testing.assert_array_equal(frames[:3], other[:3])
     assert not np.array_equal(frames, other)
+
+
+def test_videos_are_sampled_as_the_training_clips_were(encoder: Run, predictor: Run, videos: list[Path]) -> None:
+    """Of 8 frames at 25 a second there are 4 at 12.5."""
+    assert (encoder.recipe.data.fps, predictor.recipe.data.fps) == (25, 25)
+    slow = dataclasses.replace(predictor, recipe=with_data(predictor.recipe, fps=25, frame_step=2))
+    frames, fps = predict(slow, videos[0], context=3, horizon=2)
+    assert fps == 12.5
+    np.testing.assert_array_equal(frames[:3], read_clip(videos[0], clip_frames=6, frame_size=32).frames[::2])
+    slow = dataclasses.replace(encoder, recipe=with_data(encoder.recipe, fps=12.5))
+    with pytest.raises(DataError, match="4 sampled frames are fewer than the 8"):
+        swap(slow, statics=videos[0], dynamics=videos[1])
+
+
+def with_data(recipe: Recipe, **settings: object) -> Recipe:
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=settings)})
 
 
 def test_predictions_that_cannot_be_drawn(predictor: Run, encoder: Run, videos: list[Path], tmp_path: Path) -> None:

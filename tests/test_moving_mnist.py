@@ -20,6 +20,7 @@ from kineme.shards.errors import DataError
 from kineme.shards.ingest import IngestSettings
 from kineme.shards.sampling import Sampling
 from kineme.shards.sources.base import SourceItem
+from kineme.shards.sources.moving_digits import DIRECTIONS
 from kineme.shards.sources.moving_mnist import (
     Digits,
     DrawnSequence,
@@ -108,18 +109,24 @@ def test_every_pixel_is_the_brighter_of_two_whole_digits(seed: int, frames: int)
 
 def test_starts_are_uniform_and_so_are_directions_and_digits_go_alone() -> None:
     digits = Digits(np.full((10, 28, 28), 9, np.uint8), np.arange(10, dtype=np.uint8))
-    first, moved, pairs = [], [], set()
+    first, moved, pairs, named = [], [], set(), set()
     for seed in range(1500):
         clip = draw_sequence(digits, 20, np.random.default_rng(seed))
         corners = clip.centres - 13.5
         first.append(corners[0])
         pairs.add(clip.labels["digits"])
-        inside = ((corners > 0) & (corners < 36)).all((0, 2))
-        for digit in np.flatnonzero(inside):  # never at a wall: straight on for 19 steps of 3.6 px
-            step = (corners[-1, digit] - corners[0, digit]) / 19
-            assert np.hypot(*step) == pytest.approx(3.6, abs=2 / 19)
+        # Not at a wall on the first 7 steps of 3.6 px: straight on.
+        inside = ((corners[:8] > 0) & (corners[:8] < 35)).all((0, 2))
+        way = corners[7] - corners[0]
+        np.testing.assert_allclose(np.hypot(*way[inside].T) / 7, 3.6, atol=2 / 7)
+        eighths = -np.arctan2(way[:, 1], way[:, 0]) / (np.pi / 4)
+        # Whole pixels leave the angle open by a twentieth of a radian.
+        if inside.all() and (abs(eighths - np.floor(eighths) - 0.5) > 0.08).all():
+            assert clip.labels["directions"] == "-".join(sorted(DIRECTIONS[int(e) % 8] for e in np.rint(eighths)))
+            named.add(clip.labels["directions"])
         moved.append(corners[1] - corners[0])
     assert len(pairs) == 55
+    assert len(named) > 10
     starts, moves = np.array(first), np.array(moved)
     quartiles = np.quantile(starts.reshape(-1, 4), [0.25, 0.5, 0.75], axis=0)
     np.testing.assert_allclose(quartiles, np.repeat([[9], [18], [27]], 4, axis=1), atol=2)

@@ -76,6 +76,15 @@ def test_what_is_neither_a_file_nor_a_key(index: Index) -> None:
     result = CliRunner().invoke(app, ["query", str(index.folder), "absent.mp4"])
     assert isinstance(result.exception, RetrievalError)
     assert "neither a video file nor a key" in str(result.exception)
+    assert f"a key such as {index.vectors.keys[0]}" in str(result.exception)
+
+
+@pytest.mark.parametrize("of", ["key", "source"])
+def test_what_is_almost_a_key(of: str, index: Index) -> None:
+    key = index.vectors.keys[4]
+    meant = key[:-1] if of == "key" else Path(index.clip(4).source).name
+    result = CliRunner().invoke(app, ["query", str(index.folder), meant])
+    assert f"did you mean {key}" in str(result.exception)
 
 
 def test_an_index_that_is_there_is_refused_before_anything_is_encoded(index: Index, tmp_path: Path) -> None:

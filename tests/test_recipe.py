@@ -46,6 +46,7 @@ def test_every_kind_is_shipped_and_can_be_built() -> None:
         ("modl: {}", "unknown key modl (did you mean model?); known here: data, optimizer, training, kind, model"),
         ("optimizer: {learn: 1, lrr: 2}", "unknown key optimizer.learn; known here: lr, warmup_steps"),
         ("optimizer: {lrr: 2}", "unknown key optimizer.lrr (did you mean lr?)"),
+        ("clip_frames: 8", "unknown key clip_frames (did you mean data.clip_frames?)"),
         ("model: {frame_siz: 64}", "unknown key model.frame_siz (did you mean frame_size?)"),
         (
             "questions: [{by: motion, label: a, leaveout: b}]",

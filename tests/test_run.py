@@ -67,3 +67,5 @@ def test_missing_parts(copy: Path) -> None:
     assert "checkpoints/weights.pt is missing" in refusal(copy)
     (copy / "recipe.yaml").unlink()
     assert "no run here, recipe.yaml is missing" in refusal(copy)
+    (copy / "manifest.json").touch()
+    assert "a folder of shards, no run; give it as --data" in refusal(copy)

@@ -15,7 +15,7 @@ from shard_factory import make_frames, make_sample, make_shards, write_shards
 from kineme.shards.errors import DataError
 from kineme.shards.manifest import Manifest, write_atomically
 from kineme.shards.reader import load_clip_frames, read_samples
-from kineme.shards.records import read_records, read_rows
+from kineme.shards.records import common_fps, read_records, read_rows
 from kineme.shards.sample import ClipRecord
 from kineme.shards.verify import verify
 from kineme.shards.writer import ShardWriter
@@ -62,6 +62,16 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
         assert (again.record, again.mp4) == (sample.record, sample.mp4)
         np.testing.assert_array_equal(again.actions, sample.actions)
         np.testing.assert_array_equal(again.keypoints, sample.keypoints)
+
+
+def test_the_rate_that_clips_share(tmp_path: Path) -> None:
+    (tmp_path / "same").mkdir()
+    samples = make_shards(tmp_path / "same", (2, 1))
+    assert common_fps(tmp_path / "same") == samples[0].record.fps
+    other = dataclasses.replace(samples[2], record=dataclasses.replace(samples[2].record, fps=7.5))
+    (tmp_path / "mixed").mkdir()
+    write_shards(tmp_path / "mixed", [samples[:2], [other]])
+    assert common_fps(tmp_path / "mixed") is None
 
 
 def test_a_clip_is_found_by_its_key(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(metavar="M", help="Stop after so many minutes of training.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="M", help="Stop after so many minutes of training, not counting the start.")
+    ] = None,
     cache_gb: Annotated[
         float | None, typer.Option(metavar="GB", help="Most that the cache of decoded clips may hold on disk.")
     ] = None,

@@ -74,7 +74,7 @@ def query(
     index_folder: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder made by kineme index.")],
     clip: Annotated[str, typer.Argument(metavar="CLIP", help="A video file, or the key of a clip in the index.")],
     by: Annotated[By, typer.Option(help="How it moves, or what it shows.")] = By.motion,
-    k: Annotated[int, typer.Option("-k", "--hits", help="Hits wanted.")] = 10,
+    k: Annotated[int, typer.Option("-k", "--hits", min=1, help="Hits wanted.")] = 10,
     where: Annotated[
         str | None, typer.Option(metavar="SQL", help="Only clips for which this is true, such as \"action = 'walk'\".")
     ] = None,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe import read_yaml
-from kineme.pipeline.run import RECIPE
+from kineme.pipeline.run import RECIPE, check_run
 from kineme.retrieval.evaluation import Metric
 from kineme.retrieval.vectors import Vectors
 from kineme.shards.sample import Frames
@@ -66,11 +66,7 @@ def load_encoder(folder: Path, device: torch.device | None = None) -> RunEncoder
     Raises:
         RunError: the folder holds no recipe, one of a kind that encodes nothing, or no readable weights.
     """
-    if not (folder / RECIPE).is_file():
-        raise RunError(
-            f"{folder}: no run here and no encoder of an index, {RECIPE} is missing; "
-            f"train a run with kineme train RECIPE --out {folder}"
-        )
+    check_run(folder)
     kind = read_yaml(folder / RECIPE).get("kind")
     if not isinstance(kind, str) or kind not in ENCODERS:
         raise RunError(f"{folder}: a {kind} run encodes no clips; give a run of one of these: {', '.join(ENCODERS)}")

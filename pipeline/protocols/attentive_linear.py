@@ -17,9 +17,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from kineme.models.classifiers import AttentiveLinear, Standardise
@@ -30,6 +32,7 @@ from kineme.pipeline.protocols.fitting import average_by_video, fit, seeded
 from kineme.pipeline.protocols.labelled_videos import Division, LabelledVideos, read_labelled_videos
 from kineme.pipeline.protocols.recognition import accuracy_figures, check_finite, recognition_of, statics_dynamics_of
 from kineme.pipeline.protocols.video_classification import recognised, train_video_classifier
+from kineme.pipeline.recipe_models import Count
 from kineme.pipeline.run import Run
 
 VARIANTS = {"statics_dynamics": None, "statics_only": 1.0, "dynamics_only": 0.0}
@@ -46,9 +49,9 @@ def measure_attentive_linear(
     label: str | None = None,
     identity: str | None = None,
     flip: bool | None = None,
-    common_dim: int = 64,
-    epochs: int = 200,
-    supervised_epochs: int = 200,
+    common_dim: Count = 64,
+    epochs: Count = 200,
+    supervised_epochs: Annotated[int, Field(ge=0)] = 200,
     picture: Path | None = None,
     seed: int = 0,
 ) -> Metrics:

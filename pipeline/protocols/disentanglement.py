@@ -17,6 +17,7 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import encode_chosen
 from kineme.pipeline.protocols.retrieval import K
+from kineme.pipeline.recipe_models import Count
 from kineme.pipeline.run import Run
 from kineme.retrieval.evaluation import Metric, Question, precisions_at_k
 from kineme.retrieval.vectors import Vectors
@@ -26,7 +27,7 @@ MOST_CLIPS = 3000
 MOST_VALUES = 200
 
 
-def measure_disentanglement(run: Run, shards: Path, split: str, *, most: int = MOST_CLIPS) -> Metrics:
+def measure_disentanglement(run: Run, shards: Path, split: str, *, most: Count = MOST_CLIPS) -> Metrics:
     """The figures of :func:`precision_matrix` of a split's clips, at most ``most`` of them, and ``clips``.
 
     Raises:

@@ -28,6 +28,7 @@ from kineme.pipeline.protocols.recognition import (
 )
 from kineme.pipeline.protocols.video_classification import recognised, train_video_classifier
 from kineme.pipeline.recipe import StaticsDynamicsRecipe
+from kineme.pipeline.recipe_models import Count
 from kineme.pipeline.run import Run, load_run
 
 
@@ -40,9 +41,9 @@ def measure_finetune(
     label: str | None = None,
     identity: str | None = None,
     flip: bool | None = None,
-    folds: int = 5,
+    folds: Count = 5,
     fractions: Sequence[float] = (1.0,),
-    epochs: int = 200,
+    epochs: Count = 200,
     seed: int = 0,
 ) -> Metrics:
     """The figures of :func:`finetune` for a run, beside those of a run pretrained with the statics' objective alone.

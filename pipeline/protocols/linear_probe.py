@@ -13,9 +13,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from kineme.models.classifiers import Standardise
@@ -26,6 +28,7 @@ from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import database_split
 from kineme.pipeline.protocols.fitting import fit
 from kineme.pipeline.protocols.recognition import accuracy_figures, check_classes, check_finite, statics_dynamics_of
+from kineme.pipeline.recipe_models import Count
 from kineme.pipeline.run import Run
 from kineme.shards.endless import ENDLESS
 from kineme.shards.loader import ClipLoader, clip_loader
@@ -47,8 +50,8 @@ def measure_linear_probe(
     split: str,
     *,
     label: str = "digits",
-    drawn_clips: int = 20_000,
-    steps: int = 2000,
+    drawn_clips: Annotated[int, Field(ge=_ENCODED)] = 20_000,
+    steps: Count = 2000,
     seed: int = 0,
 ) -> Metrics:
     """The figures of :func:`linear_probe` for a run; of longer stored clips the first frames are taken."""
@@ -108,7 +111,8 @@ def linear_probe(
     asked = [label_of(record, label) for record in read_records(shards) if selector.matches(record)]
     train = source.encode(source.loader(rest, endless, _DRAWN_SEED + seed))
     known = [label_of(record, label) for record in train.records]
-    check_classes(set(known), set(asked), label, f"{shards}, {len(known)} training clips")
+    drawn = "" if endless is None else " (--option drawn_clips)"
+    check_classes(set(known), set(asked), label, f"{shards}, {len(known)} training clips{drawn}")
     names = sorted(set(known))
     targets, truth = (
         torch.tensor([names.index(name) for name in given], device=train.statics.device) for given in (known, asked)

@@ -23,6 +23,7 @@ from kineme.pipeline.encoders.motion_histogram import MotionHistogramRecipe, mot
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import chosen_batches, database_split
+from kineme.pipeline.recipe_models import Count
 from kineme.pipeline.run import Run
 from kineme.retrieval.displacement import (
     NearestRow,
@@ -71,8 +72,8 @@ def measure_motion_retrieval(
     shards: Path,
     split: str,
     *,
-    most_queries: int = MOST_QUERIES,
-    most_database: int = MOST_DATABASE,
+    most_queries: Count = MOST_QUERIES,
+    most_database: Count = MOST_DATABASE,
     baselines: bool = True,
     seed: int = 0,
 ) -> Metrics:

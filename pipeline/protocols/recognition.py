@@ -52,7 +52,7 @@ def recognition_of(
     if not label or not identity:
         raise RunError(
             f"{shards}: which label to recognise and which to hold out is known of {', '.join(KNOWN)}, not of "
-            f"{dataset}: give both, label and identity"
+            f"{dataset}: give both, --option label=NAME and --option identity=NAME"
         )
     return Recognition(label, identity, (known is not None and known.flip) if flip is None else flip)
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from kineme.shards.records import common_fps
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -73,7 +75,7 @@ class Task(Protocol):
 
 
 def complete_recipe(recipe: Recipe, shards: Path) -> Recipe:
-    """The recipe with what its network must know of the shards.
+    """The recipe with what must be known of the shards: the rate of their frames, what a network learns from.
 
     Raises:
         RunError: the shards lack the labels or keypoints that it learns from.
@@ -81,6 +83,9 @@ def complete_recipe(recipe: Recipe, shards: Path) -> Recipe:
     """
     from kineme.pipeline.recipe import VideoBaselineRecipe
 
+    if recipe.data.fps is None:
+        data = recipe.data.model_copy(update={"fps": common_fps(shards)})
+        recipe = recipe.model_copy(update={"data": data})
     if isinstance(recipe, VideoBaselineRecipe):
         from kineme.pipeline.tasks.video_baseline import complete_objective
 

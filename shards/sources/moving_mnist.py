@@ -19,7 +19,7 @@ from kineme.shards.sampling import TimedFrame
 from kineme.shards.sources.base import Defaults, FetchOptions, SourceItem, Stamp, Tracks, require_folder
 from kineme.shards.sources.digit_images import mnist_digits
 from kineme.shards.sources.fetching import fetch_files
-from kineme.shards.sources.moving_digits import FPS, SIZE, DrawnClip, finished, unordered
+from kineme.shards.sources.moving_digits import DIRECTIONS, FPS, SIZE, DrawnClip, finished, unordered
 from kineme.shards.sources.openers import stamp_of
 from kineme.shards.sources.origins import ORIGINS
 
@@ -59,9 +59,7 @@ def draw_sequence(digits: Digits, frames: int, rng: np.random.Generator) -> Draw
         frames: T, >= 1.
         rng: decides everything.
     """
-    chosen = _choose(digits, rng)
-    starts = rng.random((2, 2))
-    angles = rng.uniform(0, 2 * np.pi, size=2)
+    chosen, starts, angles = _begin(digits, rng)
     steps = STEP * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     room = SIZE - digits.images.shape[-1]
     paths = [walk(start, step, frames) for start, step in zip(starts.flat, steps.flat, strict=True)]
@@ -71,7 +69,7 @@ def draw_sequence(digits: Digits, frames: int, rng: np.random.Generator) -> Draw
         for frame, (left, top) in zip(canvas, corners[:, digit].astype(int).tolist(), strict=True):
             spot = frame[top : top + len(image), left : left + len(image)]
             np.maximum(spot, image, out=spot)
-    return finished(canvas, corners, room, {"digits": _label(digits.classes, chosen)})
+    return finished(canvas, corners, room, _labels(digits.classes[chosen], angles))
 
 
 def walk(place: float, step: float, frames: int) -> list[float]:
@@ -85,13 +83,21 @@ def walk(place: float, step: float, frames: int) -> list[float]:
     return places
 
 
-def _choose(digits: Digits, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The images of both digits: the first thing that a generator is asked for."""
-    return rng.integers(len(digits.classes), size=2)
+def _begin(
+    digits: Digits, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """All that is random: the images of both digits (2,), their starts (2, 2) and directions (2,), radians."""
+    chosen = rng.integers(len(digits.classes), size=2)
+    return chosen, rng.random((2, 2)), rng.uniform(0, 2 * np.pi, size=2)
 
 
-def _label(classes: NDArray[np.uint8], chosen: NDArray[np.int64]) -> str:
-    return unordered(classes[chosen].tolist())
+def _labels(classes: NDArray[np.uint8], angles: NDArray[np.float64]) -> dict[str, Label]:
+    # Counter-clockwise from east, where y points down.
+    nearest = np.rint(-angles / (2 * np.pi / len(DIRECTIONS))).astype(int) % len(DIRECTIONS)
+    return {
+        "digits": unordered(classes.tolist()),
+        "directions": unordered([DIRECTIONS[direction] for direction in nearest.tolist()]),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +207,10 @@ class MovingMnistSource:
     """Two digits of 28 x 28 on independent bouncing paths, 20 frames of 64 x 64; drawn in the decoder processes.
 
     Splits "train" (training digits) and "test" (test digits) are drawn here; a sequence depends on its split and
-    number alone, so that more of them keep the earlier ones. Their label ``digits`` is an unordered pair such as 3-7,
-    the keypoints are the digits' centres. Where the authors' own test sequences lie in the root
-    (``mnist_test_seq.npy``), these are split "published", without label and keypoints; that file alone will do, too.
+    number alone, so that more of them keep the earlier ones. Their labels are unordered pairs: ``digits`` such as 3-7,
+    ``directions`` such as e-nw, the nearest of eight at the start; the keypoints are the digits' centres. Where the
+    authors' own test sequences lie in the root (``mnist_test_seq.npy``), these are split "published", without labels
+    and keypoints; that file alone will do, too.
     """
 
     name: str = "moving-mnist"
@@ -282,8 +289,8 @@ def _drawn_items(root: Path, split: str, clips: int) -> Iterator[SourceItem]:
     digits = _digits(root, split)
     for index in range(clips):
         sequence = DrawnSequence(root, split, index)
-        labels: dict[str, Label] = {"digits": _label(digits.classes, _choose(digits, _rng(split, index)))}
-        yield SourceItem(sequence.name, sequence, labels, split)
+        chosen, _, angles = _begin(digits, _rng(split, index))
+        yield SourceItem(sequence.name, sequence, _labels(digits.classes[chosen], angles), split)
 
 
 def _names(split: str | None = None) -> list[str]:
