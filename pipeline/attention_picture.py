@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +74,13 @@ def save_attention_picture(curves: Sequence[AttentionCurve], path: Path) -> None
     figure = Figure(figsize=(FRAMES * 1.1 * _FRAME_INCHES + 1, 2.6 * len(curves)), layout="constrained")
     for row, curve in zip(figure.subplots(len(curves), 1, squeeze=False)[:, 0], curves, strict=True):
         row.plot(curve.seconds, curve.attention, marker="o", markersize=3, color="#2662c4")
-        for number in range(0, len(curve.frames), -(-len(curve.frames) // FRAMES)):
-            image = OffsetImage(curve.frames[number], zoom=_FRAME_INCHES * 72 / curve.frames.shape[1])
-            row.add_artist(AnnotationBbox(image, (curve.seconds[number], 1.7), frameon=False, pad=0))
+        # The last clip may begin before the one before it has ended: its frame would lie on that one's.
+        apart, shown = 1.1 * (max(curve.seconds) - min(curve.seconds)) / FRAMES, -math.inf
+        for second, frame in zip(curve.seconds, curve.frames, strict=True):
+            if second - shown > apart:
+                image = OffsetImage(frame, zoom=_FRAME_INCHES * 72 / len(frame))
+                row.add_artist(AnnotationBbox(image, (second, 1.7), frameon=False, pad=0))
+                shown = second
         row.set(ylim=(0, 2.4), yticks=(0, 0.5, 1), yticklabels=("P", "0.5", "S"), xlabel="seconds")
         row.set_ylabel("attention", loc="bottom")
         row.set_title(curve.title, loc="left", fontsize=10)

@@ -28,7 +28,7 @@ from kineme.models.classifiers import AttentiveLinear, Standardise
 from kineme.models.statics_dynamics import StaticsDynamics
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import Metrics
-from kineme.pipeline.protocols.fitting import average_by_video, fit, seeded
+from kineme.pipeline.protocols.fitting import average_by_video, fit, seeded, watched
 from kineme.pipeline.protocols.labelled_videos import Division, LabelledVideos, read_labelled_videos
 from kineme.pipeline.protocols.recognition import accuracy_figures, check_finite, recognition_of, statics_dynamics_of
 from kineme.pipeline.protocols.video_classification import recognised, train_video_classifier
@@ -91,7 +91,7 @@ def measure_attentive_linear(
     right = dict(answers.right)
     if supervised_epochs:
         right["supervised"] = []
-        for train, test in folds:
+        for train, test in watched(folds, "supervised, by identity"):
             classifier = train_video_classifier(
                 videos, train, model.config, flip=wanted.flip, epochs=supervised_epochs, seed=seed
             )
@@ -162,7 +162,7 @@ def attentive_answers(
         videos.check(fold)
     features = frozen_features(model, videos, flip=flip)
     answers = AttentiveAnswers({name: [] for name in VARIANTS}, {})
-    for train, test in folds:
+    for train, test in watched(folds, "attentive, by identity"):
         rows, clips = _rows(videos, test)
         for name, constant in VARIANTS.items():
             classifier = fit_attentive(

@@ -20,6 +20,7 @@ from kineme.models.video_encoder import VideoEncoder
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import database_split
+from kineme.pipeline.protocols.fitting import watched
 from kineme.pipeline.protocols.labelled_videos import Division, LabelledVideos, read_labelled_videos
 from kineme.pipeline.protocols.recognition import (
     accuracy_figures,
@@ -128,7 +129,7 @@ def finetune(
     for fraction, parts in labelled.items():
         for start, encoder in starts.items():
             right: list[bool] = []
-            for train, test in parts:
+            for train, test in watched(parts, f"{start}, {100 * fraction:g}% of the labels"):
                 classifier = train_video_classifier(
                     videos, train, config, pretrained=encoder, flip=flip, epochs=epochs, seed=seed
                 )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor, nn
 
 from kineme.pipeline.optimisation import learning_rate
 from kineme.pipeline.recipe import OptimizerSection
+
+Part = TypeVar("Part")
 
 HALVED = OptimizerSection(lr=1e-3, warmup_steps=0, decay="halving", halvings=4)
 """Thesis 7.B.3: 1e-3, halved every 50 of 200 epochs; of another number of epochs, after each quarter."""
@@ -52,6 +57,12 @@ def fit(
                 torch.autograd.backward(loss(numbers, generator))
                 adam.step()
     module.eval()
+
+
+def watched(parts: Sequence[Part], what: str) -> Iterable[Part]:
+    """The parts of something long, with a progress bar on stderr where that is a terminal."""
+    console = Console(stderr=True)
+    return track(parts, what, console=console, transient=True, disable=not console.is_terminal)
 
 
 @contextmanager
