@@ -118,11 +118,13 @@ def transformer_loss(
     Squared errors are sums over channels and pixels, means over pairs.
 
     Returns:
-        ``loss``, and its parts ``frame_error`` (first norm) and ``warp_error`` (second), unweighted.
+        ``loss``, and its parts ``reconstruction_error`` (first norm) and ``warp_error`` (second), unweighted.
     """
     features = transformer.encode(torch.cat([source, target]))
     s_i, s_j = features.chunk(2)
     drawn = transformer.decode(torch.cat([s_i, transformer.match(s_i, s_j)]))
-    frame_error, warp_error = (squared_error(*pair) for pair in zip(drawn.chunk(2), (source, target), strict=True))
-    loss = reconstruction * frame_error + transformation * warp_error
-    return {"loss": loss, "frame_error": frame_error, "warp_error": warp_error}
+    reconstruction_error, warp_error = (
+        squared_error(*pair) for pair in zip(drawn.chunk(2), (source, target), strict=True)
+    )
+    loss = reconstruction * reconstruction_error + transformation * warp_error
+    return {"loss": loss, "reconstruction_error": reconstruction_error, "warp_error": warp_error}

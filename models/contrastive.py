@@ -39,15 +39,16 @@ def contrastive_loss(
         temperature: similarities are divided by it; 1 in 7.5.
         negatives: ``all`` other frames of the batch (7.5), only the other frames of the same ``video``, or only the
             other videos at the same ``time``.
-        reduction: ``sum`` over the predictions (7.5), or their ``mean``, of which a coefficient means the same at any
-            batch size.
+        reduction: ``sum`` over the predictions of all processes (7.5; here those of this one times the processes, as
+            DDP averages gradients), or their ``mean``, of which a coefficient means the same at any batch size.
     """
     own, queries = gather(targets.detach().float()), predicted.float()
     if similarity == "cosine":
         own, queries = F.normalize(own, dim=-1), F.normalize(queries, dim=-1)
     count, steps = queries.shape[:2]
     numbers = torch.arange(count * steps, device=queries.device).view(count, steps)
-    first = _rank() * count
+    rank, processes = _place()
+    first = rank * count
     # Autocast's bf16 would tell two hundred similarities apart at the best.
     with torch.autocast(queries.device.type, enabled=False):
         if negatives == "video":
@@ -59,18 +60,22 @@ def contrastive_loss(
         else:
             scores = queries @ own.flatten(0, 1).T
             right = first * steps + numbers
-    return F.cross_entropy(scores.flatten(0, 1) / temperature, right.flatten(), reduction=reduction)
+    loss = F.cross_entropy(scores.flatten(0, 1) / temperature, right.flatten(), reduction=reduction)
+    return loss * processes if reduction == "sum" else loss
 
 
 def gather(own: Tensor) -> Tensor:
     """This process's (N, ...) among those of all, N on each, in the order of ranks: (ranks x N, ...). No gradient."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+    _, processes = _place()
+    if processes == 1:
         return own
-    gathered = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size())]
+    gathered = [torch.empty_like(own) for _ in range(processes)]
     torch.distributed.all_gather(gathered, own.contiguous())
     return torch.cat(gathered)
 
 
-def _rank() -> int:
-    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_rank() if ready else 0
+def _place() -> tuple[int, int]:
+    """Rank of this process, and how many there are."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()

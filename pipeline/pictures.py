@@ -60,15 +60,21 @@ def contact_sheet(
     return _stack(rows, first_is_query=True)
 
 
+def picture_kind(path: Path) -> str:
+    """The format that a picture's suffix names. Raises RunError for one that is no picture's."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        raise RunError(f"{path}: suffix {path.suffix!r} is no picture's; name it .png")
+    return kind
+
+
 def save_picture(image: Image.Image, path: Path) -> None:
     """Write a picture whole or not at all; the suffix of ``path`` chooses the format, and folders are made.
 
     Raises:
         RunError: a suffix that is no picture's.
     """
-    kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind not in Image.SAVE:
-        raise RunError(f"{path}: suffix {path.suffix!r} is no picture's; name it .png")
+    kind = picture_kind(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

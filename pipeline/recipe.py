@@ -16,22 +16,12 @@ from pydantic import BaseModel, ValidationError
 
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe_models import KINDS as KINDS
-from kineme.pipeline.recipe_models import DataSection as DataSection
-from kineme.pipeline.recipe_models import FramePredictorModel as FramePredictorModel
-from kineme.pipeline.recipe_models import FramePredictorObjective as FramePredictorObjective
 from kineme.pipeline.recipe_models import FramePredictorRecipe as FramePredictorRecipe
-from kineme.pipeline.recipe_models import KLAnnealing as KLAnnealing
 from kineme.pipeline.recipe_models import OptimizerSection as OptimizerSection
 from kineme.pipeline.recipe_models import Question as Question
 from kineme.pipeline.recipe_models import Recipe as Recipe
-from kineme.pipeline.recipe_models import SequentialVAEModel as SequentialVAEModel
-from kineme.pipeline.recipe_models import SequentialVAEObjective as SequentialVAEObjective
 from kineme.pipeline.recipe_models import SequentialVAERecipe as SequentialVAERecipe
 from kineme.pipeline.recipe_models import StaticsDynamicsRecipe as StaticsDynamicsRecipe
-from kineme.pipeline.recipe_models import TeacherForcing as TeacherForcing
-from kineme.pipeline.recipe_models import TrainingSection as TrainingSection
-from kineme.pipeline.recipe_models import VideoBaselineModel as VideoBaselineModel
-from kineme.pipeline.recipe_models import VideoBaselineObjective as VideoBaselineObjective
 from kineme.pipeline.recipe_models import VideoBaselineRecipe as VideoBaselineRecipe
 from kineme.pipeline.recipe_models import network_settings as network_settings
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -147,7 +148,7 @@ class TrainingSection(_Section):
 
     epochs: Count = 100
     minutes: Annotated[float, Field(gt=0)] | None = None
-    seed: int = 0
+    seed: Seed = 0
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     picture_every_epochs: Count = 5
     init: str | None = None

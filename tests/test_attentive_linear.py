@@ -194,8 +194,7 @@ def test_the_protocol_on_bars_whose_height_is_the_action(actions: Path, tmp_path
         figures = [metrics[f"attentive_linear/accuracy_{name}{end}"] for end in ("_low", "", "_high")]
         assert figures == sorted(figures)
         assert figures[1] > 0.9, name
-    assert 0 <= metrics["attentive_linear/accuracy_dynamics_only"] <= 1
-    assert 0 < metrics["attentive_linear/attention"] < 1
+    assert metrics["attentive_linear/accuracy_dynamics_only"] < metrics["attentive_linear/accuracy_statics_only"]
     with Image.open(picture) as image:
         assert image.width > 600
     again = measure()
@@ -258,7 +257,25 @@ def test_a_curve_is_where_its_attention_is(tmp_path: Path) -> None:
         save_attention_picture([], tmp_path / "none.png")
 
 
+def test_frames_above_a_curve_do_not_overlap(tmp_path: Path) -> None:
+    """Of 15 clips, the last two all but at once, every second is shown but the last: black squares on white."""
+    seconds = [0.5 * number for number in range(14)] + [6.6]
+    save_attention_picture(
+        [AttentionCurve("many", seconds, [0.5] * 15, np.zeros((15, 16, 16, 3), np.uint8))], tmp_path / "many.png"
+    )
+    with Image.open(tmp_path / "many.png") as image:
+        black = (np.asarray(image.convert("L")) < 10).sum(axis=0) > 80
+    edges = np.flatnonzero(np.diff(black.astype(int))).reshape(-1, 2)
+    # Lines of the axes are black, too, but thin.
+    squares = edges[np.diff(edges)[:, 0] > 20]
+    assert len(squares) == 7
+    assert (squares[1:, 0] > squares[:-1, 1]).all()
+    assert np.diff(squares).max() == pytest.approx(np.diff(squares).min(), abs=2)
+
+
 def test_errors_are_one_line(run: Run, actions: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"x\.mp4: suffix '\.mp4' is no picture's"):
+        measure_attentive_linear(run, actions, picture=tmp_path / "x.mp4")
     with pytest.raises(RunError, match=r"known of ravdess, sprites, weizmann, not of noise: give both"):
         measure_attentive_linear(run, actions, label="action")
     with pytest.raises(RunError, match=r"no label 'mood'; choose one that it has: action, actor$"):

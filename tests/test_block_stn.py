@@ -161,7 +161,7 @@ def test_objective_7_2_against_loops() -> None:
             frame_error += slow_squared_error(transformer.decode(s_i)[0], x_i) / 3
             warp_error += slow_squared_error(transformer.decode(moved)[0], x_j) / 3
     parts = transformer_loss(transformer, source, target, reconstruction=0.3, transformation=0.7)
-    assert float(parts["frame_error"].detach()) == pytest.approx(frame_error, rel=1e-4)
+    assert float(parts["reconstruction_error"].detach()) == pytest.approx(frame_error, rel=1e-4)
     assert float(parts["warp_error"].detach()) == pytest.approx(warp_error, rel=1e-4)
     assert float(parts["loss"].detach()) == pytest.approx(0.3 * frame_error + 0.7 * warp_error, rel=1e-4)
 

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kineme.models.contrastive import Negatives, Similarity, contrastive_loss, gather
+from kineme.models.contrastive import Negatives, Reduction, Similarity, contrastive_loss, gather
 
 SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
 NEGATIVES: tuple[Negatives, ...] = get_args(Negatives)
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
 
 def slow_loss(predicted: Tensor, targets: Tensor, similarity: str, temperature: float, negatives: str) -> float:
@@ -115,14 +116,19 @@ def on_a_rank(rank: int, folder: Path) -> None:
     for similarity in SIMILARITIES:
         for negatives in NEGATIVES:
             own = predicted[half].clone().requires_grad_()
-            loss = contrastive_loss(own, targets[half], similarity=similarity, negatives=negatives, reduction="mean")
-            loss.backward()
-            found[f"{similarity} {negatives}"] = (loss.detach(), own.grad)
+            for reduction in REDUCTIONS:
+                own.grad = None
+                loss = contrastive_loss(
+                    own, targets[half], similarity=similarity, negatives=negatives, reduction=reduction
+                )
+                loss.backward()
+                found[f"{similarity} {negatives} {reduction}"] = (loss.detach(), own.grad)
     torch.save(found, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_are_as_one_with_all_clips(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_two_processes_are_as_one_with_all_clips(reduction: Reduction, tmp_path: Path) -> None:
     """The mean over the ranks, of losses and (as DDP takes it) of gradients."""
     torch.manual_seed(0)
     predicted, targets = torch.randn(6, 4, 5), torch.randn(6, 4, 5)
@@ -134,9 +140,9 @@ def test_two_processes_are_as_one_with_all_clips(tmp_path: Path) -> None:
     for similarity in SIMILARITIES:
         for negatives in NEGATIVES:
             whole = predicted.clone().requires_grad_()
-            loss = contrastive_loss(whole, targets, similarity=similarity, negatives=negatives, reduction="mean")
+            loss = contrastive_loss(whole, targets, similarity=similarity, negatives=negatives, reduction=reduction)
             loss.backward()
-            losses, gradients = zip(*(found[f"{similarity} {negatives}"] for found in ranks), strict=True)
+            losses, gradients = zip(*(found[f"{similarity} {negatives} {reduction}"] for found in ranks), strict=True)
             # "time" and "all" compare with the other process's clips, too.
             torch.testing.assert_close(sum(losses) / 2, loss.detach())
             torch.testing.assert_close(torch.cat(gradients) / 2, whole.grad)

@@ -16,6 +16,7 @@ from kineme.pipeline.encoders import RunEncoder, load_encoder
 from kineme.pipeline.encoding import encode_shards
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.evaluation import evaluate_run
+from kineme.pipeline.protocols import protocols
 from kineme.pipeline.protocols.prediction import psnr
 from kineme.shards.errors import DataError
 from kineme.shards.reader import load_clip_frames
@@ -168,6 +169,8 @@ def test_protocols_that_do_not_fit(encoder_run: Path, predictor_run: Path, digit
         evaluate_run(encoder_run, digits / "shards", "taste")
     with pytest.raises(RunError, match=r"frame-predictor runs, .* is sequential-vae; use retrieval, motion-retrieval"):
         evaluate_run(encoder_run, digits / "shards", "prediction")
+    # Recipes of baselines ask no questions, so that it would not be theirs by default.
+    assert "video-baseline" not in protocols()["retrieval"][0]
     for protocol in ("retrieval", "motion-retrieval", "disentanglement"):
         with pytest.raises(RunError, match=r"measures .*sequential-vae.* runs, .* is frame-predictor; use prediction"):
             evaluate_run(predictor_run, digits / "shards", protocol)

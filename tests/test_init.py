@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import ENCODER, PREDICTOR, make_recipe, make_run
+from tiny_runs import BASELINE, ENCODER, PREDICTOR, STATICS_DYNAMICS, make_recipe, make_run
 from toy_tasks import OneStage
 
 from kineme.pipeline import cli
@@ -70,6 +70,18 @@ def test_nothing_that_fits_is_refused(encoder_run: Path, tmp_path: Path) -> None
     with pytest.raises(RunError, match=r"none of its .* tensors has name and shape of one of the") as error:
         start_from(OneStage(recipe), recipe.kind, encoder_run)
     assert "\n" not in str(error.value)
+
+
+def test_a_transformer_that_is_not_trained_must_come_from_there(
+    statics_run: Path, digits: Path, tmp_path: Path
+) -> None:
+    untrained = "objective.transformer.fraction=0"
+    (tmp_path / "baseline").mkdir()
+    baseline = make_run(BASELINE, digits, tmp_path / "baseline", "training.epochs=1")
+    for init, settings in ((baseline, ()), (statics_run, ("model.width=5", "model.latent_channels=12"))):
+        with pytest.raises(RunError, match=r"gives no transformer\..* of this size, and .*fraction 0 trains none"):
+            make_run(STATICS_DYNAMICS, digits, tmp_path, f"training.init={init}", untrained, *settings)
+    make_run(STATICS_DYNAMICS, digits, tmp_path, f"training.init={statics_run}", untrained, "training.epochs=1")
 
 
 def test_no_run_there(digits: Path, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_the_command_line_trains_it(digits: Path, tmp_path: Path, monkeypatch: p
         (["model.latent_channels=2"], "model.latent_channels is 2"),
         (["model.frame_size=20"], "model.frame_size is 20"),
         (["data.clip_frames=4"], "data.clip_frames is 4: a clip must have the 5 frames of model.clip_frames"),
-        (["model.clip_frames=9", "data.clip_frames=9"], "9"),
+        (["model.clip_frames=9", "data.clip_frames=9"], "has 8 frames; 9 frames at step 1 need 9"),
         (["objective.prediction.negatives=none"], "objective.prediction.negatives is 'none'"),
         (["objective.transformer.fraction=1"], "objective.transformer.fraction is 1"),
     ],

@@ -223,3 +223,13 @@ def test_ranks_and_variances_are_reported(make_task: Callable[..., StaticsDynami
     parts = task.losses(some_clips(), SECOND)
     assert float(parts["variance/P"]) == float(parts["rank/P"]) == 0
     assert float(parts["variance/S"]) > 0
+
+
+def test_of_two_clips_no_rank_is_known(make_task: Callable[..., StaticsDynamicsTask]) -> None:
+    """Two vectors always lie on a line: that is no collapse."""
+    parts = make_task().losses(some_clips(2), SECOND)
+    assert parts["rank/S"].isnan()
+    assert parts["rank/P"].isnan()
+    assert parts["rank/p"].isfinite()
+    assert parts["variance/S"] > 0
+    assert make_task().losses(some_clips(1), SECOND)["variance/S"].isnan()

@@ -30,7 +30,8 @@ steps, end = [], RunKeeper.on_train_batch_end
 def look(self, trainer, module, outputs, batch, batch_idx):
     parameters = module.model.named_parameters()
     sums = {name: hashlib.sha256(value.detach().numpy().tobytes()).hexdigest() for name, value in parameters}
-    steps.append({"keys": [record.key for record in batch.records], "weights": sums})
+    steps.append({"keys": [record.key for record in batch.records], "weights": sums,
+                  "random": hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()})
     (out / f"{trainer.global_rank} of {trainer.world_size}.json").write_text(json.dumps(steps))
     end(self, trainer, module, outputs, batch, batch_idx)
 
@@ -62,6 +63,7 @@ def test_two_processes_train_one_network_in_two_stages(digits: Path, tmp_path: P
     for own, theirs in zip(one, other, strict=True):
         assert own["weights"] == theirs["weights"]
         assert not set(own["keys"]) & set(theirs["keys"])
+        assert own["random"] != theirs["random"]
     changed = [
         {name.split(".")[0] for name in before["weights"] if before["weights"][name] != after["weights"][name]}
         for before, after in itertools.pairwise(one)

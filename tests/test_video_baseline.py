@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shard_factory import make_sample, make_shards, write_shards
-from tiny_runs import TEST_CLIPS, make_recipe, make_run
+from tiny_runs import BASELINE, TEST_CLIPS, make_recipe, make_run
 
 from kineme.models.video_baseline import Objective, VideoBaseline, VideoBaselineConfig, displacement_loss
 from kineme.pipeline.encoders import load_encoder
@@ -25,14 +25,6 @@ from kineme.pipeline.tasks.video_baseline import VideoBaselineTask
 from kineme.pipeline.training import train
 from kineme.shards.records import read_records
 
-BASELINE = """
-kind: video-baseline
-model: {frame_size: 32, clip_frames: 5, width: 4, latent_channels: 4, dynamics_dim: 6}
-objective: {label: speeds}
-data: {clip_frames: 6, batch_size: 4, workers: 0}
-optimizer: {warmup_steps: 2}
-training: {epochs: 2, seed: 3, precision: 32-true, picture_every_epochs: 1}
-"""
 CPU = torch.device("cpu")
 OBJECTIVES: list[Objective] = ["classification", "reconstruction", "displacement"]
 

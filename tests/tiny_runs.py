@@ -47,6 +47,13 @@ questions: [{{by: motion, label: speeds}}]
 {_COMMON}"""
 
 
+BASELINE = f"""
+kind: video-baseline
+model: {{frame_size: 32, clip_frames: 5, width: 4, latent_channels: 4, dynamics_dim: 6}}
+objective: {{label: speeds}}
+{_COMMON}"""
+
+
 def make_digits(root: Path) -> Path:
     source = find_source("moving-digits")
     source.fetch(root / "videos", FetchOptions(clips=2 * TEST_CLIPS, frames=FRAMES, train_fraction=0.5))

@@ -75,15 +75,11 @@ def evaluate(
 
     Example: kineme evaluate runs/digits --data data/moving-mnist --protocol motion-retrieval --out digits.json
     """
-    from kineme.pipeline.errors import RunError
+    from kineme.pipeline.commands.options import read_options
     from kineme.pipeline.evaluation import evaluate_run
     from kineme.shards.manifest import write_atomically
 
-    pairs = [option.partition("=") for option in options or []]
-    bare = next((name for name, equals, _ in pairs if not equals), None)
-    if bare is not None:
-        raise RunError(f"--option {bare}: expected NAME=VALUE")
-    given = {name: value for name, _, value in pairs}
+    given = read_options(options or [])
     text = json.dumps(evaluate_run(run, data, protocol, split, given), indent=2) + "\n"
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -16,5 +16,5 @@ def read_options(given: list[str]) -> dict[str, str]:
     pairs = [text.partition("=") for text in given]
     for text, (name, equals, _) in zip(given, pairs, strict=True):
         if not (name and equals):
-            raise DataError(f"--option {text}: NAME=VALUE is needed; kineme datasets lists the names")
+            raise DataError(f"--option {text}: NAME=VALUE is needed; a wrong name lists those there are")
     return {name: value for name, _, value in pairs}

@@ -25,8 +25,9 @@ def protocols() -> dict[str, tuple[tuple[str, ...], Protocol]]:
     from kineme.pipeline.recipe import KINDS
 
     encoding = tuple(kind for kind in KINDS if kind in ENCODERS)
+    asking = tuple(kind for kind in encoding if "questions" in KINDS[kind].model_fields)
     return {
-        "retrieval": (encoding, measure_retrieval),
+        "retrieval": (asking, measure_retrieval),
         "motion-retrieval": (encoding, measure_motion_retrieval),
         "disentanglement": (encoding, measure_disentanglement),
         "linear-probe": (("statics-dynamics",), measure_linear_probe),

@@ -27,18 +27,17 @@ from torch import Tensor, nn
 from kineme.models.classifiers import AttentiveLinear, Standardise
 from kineme.models.statics_dynamics import StaticsDynamics
 from kineme.pipeline.errors import RunError
+from kineme.pipeline.pictures import picture_kind
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.fitting import average_by_video, fit, seeded, watched
 from kineme.pipeline.protocols.labelled_videos import Division, LabelledVideos, read_labelled_videos
 from kineme.pipeline.protocols.recognition import accuracy_figures, check_finite, recognition_of, statics_dynamics_of
-from kineme.pipeline.protocols.video_classification import recognised, train_video_classifier
-from kineme.pipeline.recipe_models import Count
+from kineme.pipeline.protocols.video_classification import ENCODED, VIDEOS, recognised, train_video_classifier
+from kineme.pipeline.recipe_models import Count, Seed
 from kineme.pipeline.run import Run
 
 VARIANTS = {"statics_dynamics": None, "statics_only": 1.0, "dynamics_only": 0.0}
 """Name -> attention: learned, or all on S, or all on P."""
-_VIDEOS = 16
-_ENCODED = 64
 
 
 def measure_attentive_linear(
@@ -53,7 +52,7 @@ def measure_attentive_linear(
     epochs: Count = 200,
     supervised_epochs: Annotated[int, Field(ge=0)] = 200,
     picture: Path | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Metrics:
     """Accuracy a video, over the videos of every held-out identity together.
 
@@ -83,6 +82,9 @@ def measure_attentive_linear(
             identity that no other shows.
         DataError: clips too short, of several sizes, or damaged.
     """
+    if picture is not None:
+        # Not after hours of training.
+        picture_kind(picture)
     model = statics_dynamics_of(run)
     wanted = recognition_of(shards, label, identity, flip)
     videos = read_labelled_videos(shards, model.config, run.recipe.data.frame_step, wanted, run.device)
@@ -191,8 +193,8 @@ class FrozenFeatures:
 def frozen_features(model: StaticsDynamics, videos: LabelledVideos, *, flip: bool) -> FrozenFeatures:
     """Encode every clip, and with ``flip`` its mirror image, too."""
     views: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(1 + flip)]
-    for start in range(0, len(videos.records), _ENCODED):
-        frames = videos.frames(range(start, min(start + _ENCODED, len(videos.records))))
+    for start in range(0, len(videos.records), ENCODED):
+        frames = videos.frames(range(start, min(start + ENCODED, len(videos.records))))
         for view, shown in zip(views, (frames, frames.flip(-1)), strict=False):
             statics, dynamics = model.video_encoder(shown)
             view.append((statics.flatten(1).half(), dynamics.half()))
@@ -249,7 +251,7 @@ def fit_attentive(
         logits, _ = classifier(features.statics[views, rows], features.dynamics[views, rows])
         return F.cross_entropy(average_by_video(logits, clips), targets[numbers].to(logits.device))
 
-    fit(classifier, loss, len(train), epochs=epochs, batch_size=_VIDEOS, seed=seed)
+    fit(classifier, loss, len(train), epochs=epochs, batch_size=VIDEOS, seed=seed)
     return classifier
 
 

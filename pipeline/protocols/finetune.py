@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from kineme.models.statics_dynamics import StaticsDynamicsConfig
 from kineme.models.video_encoder import VideoEncoder
@@ -29,7 +31,7 @@ from kineme.pipeline.protocols.recognition import (
 )
 from kineme.pipeline.protocols.video_classification import recognised, train_video_classifier
 from kineme.pipeline.recipe import StaticsDynamicsRecipe
-from kineme.pipeline.recipe_models import Count
+from kineme.pipeline.recipe_models import Count, Seed
 from kineme.pipeline.run import Run, load_run
 
 
@@ -43,9 +45,9 @@ def measure_finetune(
     identity: str | None = None,
     flip: bool | None = None,
     folds: Count = 5,
-    fractions: Sequence[float] = (1.0,),
+    fractions: Annotated[Sequence[float], Field(min_length=1)] = (1.0,),
     epochs: Count = 200,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Metrics:
     """The figures of :func:`finetune` for a run, beside those of a run pretrained with the statics' objective alone.
 

@@ -28,7 +28,7 @@ from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import database_split
 from kineme.pipeline.protocols.fitting import fit
 from kineme.pipeline.protocols.recognition import accuracy_figures, check_classes, check_finite, statics_dynamics_of
-from kineme.pipeline.recipe_models import Count
+from kineme.pipeline.recipe_models import Count, Seed
 from kineme.pipeline.run import Run
 from kineme.shards.endless import ENDLESS
 from kineme.shards.loader import ClipLoader, clip_loader
@@ -52,7 +52,7 @@ def measure_linear_probe(
     label: str = "digits",
     drawn_clips: Annotated[int, Field(ge=_ENCODED)] = 20_000,
     steps: Count = 2000,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Metrics:
     """The figures of :func:`linear_probe` for a run; of longer stored clips the first frames are taken."""
     return linear_probe(
@@ -81,7 +81,7 @@ def linear_probe(
     """Accuracy of linear classifiers on the frozen, flattened S, and on single frames that vote.
 
     They are trained on the training split (for ``LABEL=VALUE`` on all other values), or where the shards can draw clips
-    without end on ``drawn_clips`` new ones: on the 9000 stored clips of Moving MNIST the probe mostly overfits.
+    without end on ``drawn_clips`` new ones: on the 10,000 stored clips of Moving MNIST the probe mostly overfits.
 
     Args:
         model: frozen; clips go to the device where it is.

@@ -23,7 +23,7 @@ from kineme.pipeline.encoders.motion_histogram import MotionHistogramRecipe, mot
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import chosen_batches, database_split
-from kineme.pipeline.recipe_models import Count
+from kineme.pipeline.recipe_models import Count, Seed
 from kineme.pipeline.run import Run
 from kineme.retrieval.displacement import (
     NearestRow,
@@ -75,7 +75,7 @@ def measure_motion_retrieval(
     most_queries: Count = MOST_QUERIES,
     most_database: Count = MOST_DATABASE,
     baselines: bool = True,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Metrics:
     """:func:`motion_retrieval` by the encoder of a run."""
     encoder = load_encoder(run.folder, run.device)

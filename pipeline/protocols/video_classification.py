@@ -17,7 +17,7 @@ from kineme.pipeline.protocols.recognition import check_finite
 
 VIDEOS = 16
 CLIPS_OF_A_VIDEO = 8
-_ENCODED = 64
+ENCODED = 64
 
 
 def train_video_classifier(
@@ -66,7 +66,7 @@ def recognised(classifier: VideoClassifier, videos: LabelledVideos, tested: Sequ
     """Whether each of these videos is given its class, by the mean logits of all its clips."""
     rows = [row for video in tested for row in videos.rows[video]]
     with torch.no_grad():
-        parts = [classifier(videos.frames(rows[start : start + _ENCODED])) for start in range(0, len(rows), _ENCODED)]
+        parts = [classifier(videos.frames(rows[start : start + ENCODED])) for start in range(0, len(rows), ENCODED)]
     check_finite(*parts)
     logits = average_by_video(torch.cat(parts), [len(videos.rows[video]) for video in tested])
     right: list[bool] = (logits.argmax(dim=1).cpu() == videos.targets(tested)).tolist()

@@ -172,5 +172,10 @@ def _some_frames(frames: Tensor, count: int | None) -> Tensor:
 
 
 def _spread(name: str, vectors: Tensor) -> dict[str, Tensor]:
+    """Rank and variance of (N, D); nan where so few vectors say nothing of either."""
     vectors = vectors.detach()
-    return {f"rank/{name}": effective_rank(vectors), f"variance/{name}": total_variance(vectors)}
+    unknown = vectors.new_tensor(torch.nan)
+    return {
+        f"rank/{name}": effective_rank(vectors) if min(len(vectors) - 1, vectors.shape[1]) > 1 else unknown,
+        f"variance/{name}": total_variance(vectors) if len(vectors) > 1 else unknown,
+    }
