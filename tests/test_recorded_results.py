@@ -24,8 +24,9 @@ def test_an_hour_on_two_cores_finds_motion() -> None:
         assert run["recipe"]["model"]["motion_layers"] > 0
 
 
-def test_the_row_as_written_is_the_loss_of_the_thesis() -> None:
-    for run in recorded("chapter7-cpu.json")["runs"]["written"]:
+@pytest.mark.parametrize("name", ["chapter7-cpu.json", "chapter7-cpu-hour.json"])
+def test_the_row_as_written_is_the_loss_of_the_thesis(name: str) -> None:
+    for run in recorded(name)["runs"]["written"]:
         assert run["recipe"]["model"]["motion_layers"] == 0
         prediction = run["recipe"]["objective"]["prediction"]
         assert (prediction["similarity"], prediction["negatives"], prediction["targets"]) == ("dot", "all", "states")
