@@ -71,9 +71,6 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
         # Lightning 2.6 does so, too, but not from a checkpoint at the end of an epoch.
         loader.load_state_dict(torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["data"])
     module = TrainingModule(recipe)
-    if trainer.global_rank:
-        # Or all processes would draw the same windows, pairs and augmentations. DDP hands out the weights of the first.
-        torch.manual_seed(recipe.training.seed + trainer.global_rank)
     if recipe.training.init is not None and checkpoint is None:
         started = start_from(module.task, recipe.kind, Path(recipe.training.init))
         if trainer.is_global_zero:

@@ -72,6 +72,12 @@ class TrainingModule(L.LightningModule):
         """Adam, as every paper here uses it."""
         return torch.optim.Adam([dict(group) for group in self.task.parameter_groups()])
 
+    def on_train_start(self) -> None:
+        """Random numbers of its own for each process: or all would draw the same windows, pairs and augmentations."""
+        if self.global_rank:
+            # Not before: Lightning seeds every process alike when it sets up DDP.
+            torch.manual_seed(self.recipe.training.seed + self.global_rank)
+
     def on_train_batch_start(self, batch: ClipBatch, batch_idx: int) -> None:
         """Set the learning rate of this step."""
         stages, step, progress = self.task.stages, self.trainer.global_step, self.progress
