@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from shard_factory import write_shards
 from tiny_runs import ENCODER, PREDICTOR, make_recipe, make_run
 
 from kineme.pipeline import cli
@@ -164,7 +165,7 @@ def test_a_label_instead_of_a_split(digits: Path, tmp_path: Path) -> None:
 
 def test_endless_clips(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
-    (tmp_path / "shards").mkdir()
+    write_shards(tmp_path / "shards", [])
     arrays = {"dataset": np.array("moving-mnist"), "images": images, "classes": np.arange(5, dtype=np.uint8)}
     np.savez(tmp_path / "shards" / "endless.npz", **arrays)
     run = make_run(ENCODER, tmp_path, tmp_path, "data.endless=9")
