@@ -104,10 +104,11 @@ def save_weights(folder: Path, recipe: Recipe, task: Task) -> None:
 
 def check_run(folder: Path) -> None:
     """Refuse a folder that holds no recipe, by RunError."""
+    if (folder / RECIPE).is_file():
+        return
     if (folder / MANIFEST).is_file():
         raise RunError(f"{folder}: a folder of shards, no run; give it as --data, and a run that was trained on it")
-    if not (folder / RECIPE).is_file():
-        raise RunError(f"{folder}: no run here, {RECIPE} is missing; train one with kineme train RECIPE --out {folder}")
+    raise RunError(f"{folder}: no run here, {RECIPE} is missing; train one with kineme train RECIPE --out {folder}")
 
 
 def load_run(folder: Path, device: torch.device | None = None) -> Run:
