@@ -26,7 +26,10 @@ from kineme.pipeline.run import environment
 RESULTS = Path(__file__).parent / "results"
 AS_WRITTEN = (
     "model.motion_layers=0",
+    "model.appearance_dim=0",
+    "model.reduction=8",
     "objective.prediction={coefficient: 0.25}",
+    "optimizer.lr=0.001",
 )
 
 

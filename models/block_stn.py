@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kineme.models.frame_autoencoder import FrameDecoder, FrameEncoder, squared_error
+from kineme.models.frame_autoencoder import FrameDecoder, FrameEncoder, Reduction, squared_error
 from kineme.models.layers import normalise
 
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -92,13 +92,16 @@ class Transformer(nn.Module):
         latent_channels: of the features.
         blocks: affine maps.
         channels: colour channels.
+        reduction: side of a frame over that of its features.
     """
 
-    def __init__(self, frame_size: int, latent_channels: int, blocks: int, channels: int = 3) -> None:
+    def __init__(
+        self, frame_size: int, latent_channels: int, blocks: int, channels: int = 3, reduction: Reduction = 8
+    ) -> None:
         super().__init__()
-        self.encode = FrameEncoder(latent_channels, channels)
-        self.decode = FrameDecoder(latent_channels, channels)
-        self.stn = BlockSTN(latent_channels, frame_size // 8, blocks)
+        self.encode = FrameEncoder(latent_channels, channels, reduction)
+        self.decode = FrameDecoder(latent_channels, channels, reduction)
+        self.stn = BlockSTN(latent_channels, frame_size // reduction, blocks)
 
     def match(self, source: Tensor, target: Tensor) -> Tensor:
         """Features ``source`` warped towards ``target``: G(source) with G = T(source, target)."""

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from kineme.models.statics_dynamics import StaticsDynamicsConfig
+from kineme.models.statics_dynamics import StaticsDynamicsConfig, video_encoder_of
 from kineme.models.video_encoder import VideoEncoder
 
 
@@ -63,11 +63,10 @@ class VideoClassifier(nn.Module):
 
     def __init__(self, config: StaticsDynamicsConfig, classes: int, pretrained: VideoEncoder | None = None) -> None:
         super().__init__()
-        c = config
-        self.encoder = VideoEncoder(c.frame_size, c.clip_frames, c.width, c.latent_channels, c.dynamics_dim, c.channels)
+        self.encoder = video_encoder_of(config)
         if pretrained is not None:
             self.encoder.load_state_dict(pretrained.state_dict())
-        channels = 8 * c.width
+        channels = 8 * config.width
         # The layer replaced is given the stage's output flattened.
         self.encoder.add_module(
             "dynamics",

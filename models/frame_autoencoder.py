@@ -1,29 +1,32 @@
 """Frame encoder and decoder of thesis 7.4.3 and 7.A.1: four basic residual blocks, and their mirror.
 
-The thesis gives the shapes (a frame to an eighth of its side) and the number of blocks. It leaves open the widths
-before the last block (here a quarter and a half of it), the strides (2, 2, 2, 1), the norm and the output. The norm is
-GroupNorm, which treats a frame alike in training, when frozen and in evaluation. The output is linear: behind a
-sigmoid, frames that are mostly black held early training at all black.
+The thesis gives the shapes (64 pixels to 8 places) and the number of blocks. It leaves open the widths before the last
+block (here a quarter and a half of it), the strides (2, 2, 2, 1, or 2, 2, 1, 1 for as many places of smaller frames),
+the norm and the output. The norm is GroupNorm, which treats a frame alike in training, when frozen and in evaluation.
+The output is linear: behind a sigmoid, frames that are mostly black held early training at all black.
 """
 
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from kineme.models.layers import normalise
 
-REDUCTION = 8
+Reduction = Literal[4, 8]
 """Side of a frame over the side of its features."""
+
+_MULTIPLE = 8
 
 
 def check_frame_size(frame_size: int) -> None:
     """Raise ValueError unless ``frame_size`` (pixels) can be halved three times."""
-    if frame_size < 2 * REDUCTION or frame_size % REDUCTION:
-        nearest = max(2, round(frame_size / REDUCTION)) * REDUCTION
-        raise ValueError(f"frame_size is {frame_size}: it must be a multiple of {REDUCTION}, such as {nearest}")
+    if frame_size < 2 * _MULTIPLE or frame_size % _MULTIPLE:
+        nearest = max(2, round(frame_size / _MULTIPLE)) * _MULTIPLE
+        raise ValueError(f"frame_size is {frame_size}: it must be a multiple of {_MULTIPLE}, such as {nearest}")
 
 
 def residual_block(in_channels: int, out_channels: int, stride: int = 1) -> BasicBlock:
@@ -43,26 +46,27 @@ def _widths(features: int) -> list[int]:
 
 
 class FrameEncoder(nn.Sequential):
-    """(N, channels, H, W) in [0, 1] -> (N, features, H/8, W/8)."""
+    """(N, channels, H, W) in [0, 1] -> (N, features, H / reduction, W / reduction)."""
 
-    def __init__(self, features: int, channels: int = 3) -> None:
+    def __init__(self, features: int, channels: int = 3, reduction: Reduction = 8) -> None:
         widths = _widths(features)
+        strides = (2, 2, reduction // 4, 1)
         super().__init__(
             *(
                 residual_block(before, after, stride)
-                for before, after, stride in zip([channels, *widths[:-1]], widths, (2, 2, 2, 1), strict=True)
+                for before, after, stride in zip([channels, *widths[:-1]], widths, strides, strict=True)
             )
         )
 
 
 class FrameDecoder(nn.Sequential):
-    """(N, features, H/8, W/8) -> (N, channels, H, W), unbounded: residual blocks and transposed convolutions."""
+    """The features back to (N, channels, H, W), unbounded: residual blocks and transposed convolutions."""
 
-    def __init__(self, features: int, channels: int = 3) -> None:
+    def __init__(self, features: int, channels: int = 3, reduction: Reduction = 8) -> None:
         widths = _widths(features)[::-1]
         layers: list[nn.Module] = [residual_block(widths[0], widths[0])]
-        for before, after in itertools.pairwise(widths):
-            layers += [_double(before), residual_block(before, after)]
+        for (before, after), stride in zip(itertools.pairwise(widths), (reduction // 4, 2, 2), strict=True):
+            layers += [*([_double(before)] if stride == 2 else []), residual_block(before, after)]
         super().__init__(*layers, nn.Conv2d(widths[-1], channels, kernel_size=3, padding=1))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kineme.models.frame_autoencoder import FrameDecoder, FrameEncoder
+from kineme.models.frame_autoencoder import FrameDecoder, FrameEncoder, Reduction
 from kineme.models.layers import normalise
 
 
@@ -22,12 +22,15 @@ class FrameAutoencoder(nn.Module):
         latent_channels: of S, and of the features before it is joined.
         frame_dim: of p.
         channels: colour channels.
+        reduction: side of a frame over that of S.
     """
 
-    def __init__(self, frame_size: int, latent_channels: int, frame_dim: int, channels: int = 3) -> None:
+    def __init__(
+        self, frame_size: int, latent_channels: int, frame_dim: int, channels: int = 3, reduction: Reduction = 8
+    ) -> None:
         super().__init__()
-        size = frame_size // 8
-        self.features = FrameEncoder(latent_channels, channels)
+        size = frame_size // reduction
+        self.features = FrameEncoder(latent_channels, channels, reduction)
         self.to_p = nn.Sequential(
             _convolution(2 * latent_channels, latent_channels),
             nn.Flatten(),
@@ -37,7 +40,7 @@ class FrameAutoencoder(nn.Module):
             nn.Linear(frame_dim, latent_channels * size**2), nn.Unflatten(1, (latent_channels, size, size))
         )
         self.join = _convolution(2 * latent_channels, latent_channels)
-        self.to_frame = FrameDecoder(latent_channels, channels)
+        self.to_frame = FrameDecoder(latent_channels, channels, reduction)
 
     def encode(self, frames: Tensor, statics: Tensor) -> Tensor:
         """p (N, frame_dim) of frames (N, C, H, W)."""

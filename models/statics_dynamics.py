@@ -10,7 +10,7 @@ The objectives, in the order of 7.4.1: first the transformer alone (7.2); then, 
     L_pred    = the contrastive objective of p^_t = f_auto(P, p_<t)            (7.5), p detached
 
 Squared errors are sums over channels and pixels and means over frames and clips; L_pred is a sum over the predictions
-of the batch, as 7.5 has it, or their mean.
+of the batch, as 7.5 has it, or their mean. Ours are `kineme.models.appearance` and `kineme.models.motion_layers`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from kineme.models.appearance import Appearance
 from kineme.models.block_stn import Transformer
-from kineme.models.frame_autoencoder import check_frame_size, squared_error
+from kineme.models.frame_autoencoder import Reduction, check_frame_size, squared_error
 from kineme.models.frame_dynamics import DynamicsPredictor, FrameAutoencoder
 from kineme.models.motion_layers import MotionLayers
 from kineme.models.video_encoder import VideoEncoder
@@ -45,7 +46,9 @@ class StaticsDynamicsConfig:
         hidden_dim: of the predictor's LSTM.
         motion_layers: K of our own objective (`kineme.models.motion_layers`); 0 is the thesis.
         affine_layers: whether these move by affine maps or by translations.
+        appearance_dim: of the vector of our other objective (`kineme.models.appearance`); 0 is the thesis.
         channels: colour channels.
+        reduction: side of a frame over that of S and of the transformer's features.
     """
 
     frame_size: int = 64
@@ -58,12 +61,22 @@ class StaticsDynamicsConfig:
     hidden_dim: int = 1024
     motion_layers: int = 0
     affine_layers: bool = False
+    appearance_dim: int = 0
     channels: int = 3
+    reduction: Reduction = 8
 
     def __post_init__(self) -> None:
         check_frame_size(self.frame_size)
         if self.clip_frames < 2:
             raise ValueError(f"clip_frames is {self.clip_frames}: motion needs at least 2")
+
+
+def video_encoder_of(config: StaticsDynamicsConfig) -> VideoEncoder:
+    """The video encoder of these sizes, with random weights."""
+    c = config
+    return VideoEncoder(
+        c.frame_size, c.clip_frames, c.width, c.latent_channels, c.dynamics_dim, c.channels, c.reduction
+    )
 
 
 class Encoding(NamedTuple):
@@ -80,12 +93,12 @@ class StaticsDynamics(nn.Module):
     def __init__(self, config: StaticsDynamicsConfig) -> None:
         super().__init__()
         self.config = c = config
-        self.transformer = Transformer(c.frame_size, c.latent_channels, c.blocks, c.channels)
-        self.video_encoder = VideoEncoder(
-            c.frame_size, c.clip_frames, c.width, c.latent_channels, c.dynamics_dim, c.channels
-        )
-        self.frame_model = FrameAutoencoder(c.frame_size, c.latent_channels, c.frame_dim, c.channels)
+        self.transformer = Transformer(c.frame_size, c.latent_channels, c.blocks, c.channels, c.reduction)
+        self.video_encoder = video_encoder_of(c)
+        self.frame_model = FrameAutoencoder(c.frame_size, c.latent_channels, c.frame_dim, c.channels, c.reduction)
         self.predictor = DynamicsPredictor(c.frame_dim, c.dynamics_dim, c.hidden_dim)
+        if c.appearance_dim:
+            self.to_appearance = Appearance(c.latent_channels, c.appearance_dim)
         if c.motion_layers:
             self.motion_layers = MotionLayers(
                 c.dynamics_dim, c.clip_frames, c.frame_size, c.motion_layers, c.affine_layers
@@ -99,6 +112,16 @@ class StaticsDynamics(nn.Module):
     def frame_dynamics(self, frames: Tensor, statics: Tensor) -> Tensor:
         """p_t = f_Enc(x_t, S): frames (B, t, C, H, W), S (B, c, h, w) -> (B, t, frame_dim)."""
         return _each_frame(self.frame_model.encode, frames, statics)
+
+    def appearance(self, statics: Tensor) -> Tensor:
+        """The vector to search by, of S or of the transformer's features of a frame: (N, c, h, w) -> (N, D).
+
+        D is ``appearance_dim``; where that is 0 it is c, and the vector is the average over places.
+        """
+        if not self.config.appearance_dim:
+            return statics.mean((2, 3))
+        vectors: Tensor = self.to_appearance(statics)
+        return vectors
 
     def draw(self, frame_dynamics: Tensor, statics: Tensor) -> Tensor:
         """Frames f_Dec(p_t, S) of p (B, t, frame_dim) and S (B, c, h, w): (B, t, C, H, W), not bounded to [0, 1]."""

@@ -6,20 +6,24 @@ stage and, without pooling, fully connected layers to P: averaging over places b
 motion (docs/lab-notes.md).
 
 The thesis leaves open how time is merged (here by the mean) and the layers after it (two convolutions; one fully
-connected layer for P). A stage that would shrink time below one frame does not: clips may be as short as two frames.
+connected layer for P). Where S is to have more places than the third stage leaves, its branch reads the second, too,
+and all times of both: blurred over time, finer places would gain nothing. A stage that would shrink time below one
+frame does not: clips may be as short as two frames.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.video.resnet import BasicBlock, Conv3DSimple
 
+from kineme.models.frame_autoencoder import Reduction
 from kineme.models.layers import normalise
 
 
 class VideoEncoder(nn.Module):
-    """(B, T, C, H, W) in [0, 1] -> statics (B, latent_channels, H/8, W/8), dynamics (B, dynamics_dim).
+    """(B, T, C, H, W) in [0, 1] -> statics (B, latent_channels, H / reduction, W / reduction), P (B, dynamics_dim).
 
     Args:
         frame_size: H = W, pixels; a multiple of 8.
@@ -28,6 +32,7 @@ class VideoEncoder(nn.Module):
         latent_channels: of S.
         dynamics_dim: of P.
         channels: colour channels.
+        reduction: side of a frame over that of S.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class VideoEncoder(nn.Module):
         latent_channels: int,
         dynamics_dim: int,
         channels: int = 3,
+        reduction: Reduction = 8,
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
@@ -47,8 +53,12 @@ class VideoEncoder(nn.Module):
         )
         self.first, self.second = _stage(width, width, 1), _stage(width, 2 * width, 2)
         self.third, self.fourth = _stage(2 * width, 4 * width, 2), _stage(4 * width, 8 * width, 2)
+        self._fine = reduction < 8
+        merged = 4 * width
+        if self._fine:
+            merged = 2 * width * _halved(clip_frames, 1) + 4 * width * _halved(clip_frames, 2)
         self.statics = nn.Sequential(
-            nn.Conv2d(4 * width, 4 * width, kernel_size=3, padding=1, bias=False),
+            nn.Conv2d(merged, 4 * width, kernel_size=3, padding=1, bias=False),
             normalise(4 * width),
             nn.ReLU(inplace=True),
             nn.Conv2d(4 * width, latent_channels, kernel_size=3, padding=1),
@@ -68,7 +78,10 @@ class VideoEncoder(nn.Module):
         with torch.autocast(device, enabled=lower and not cpu):
             shared = self.third(hidden.float() if cpu else hidden)
             dynamics = self.dynamics(self.fourth(shared).flatten(1))
-        return self.statics(shared.mean(dim=2)), dynamics
+        if not self._fine:
+            return self.statics(shared.mean(dim=2)), dynamics
+        coarse = F.interpolate(shared.flatten(1, 2), hidden.shape[-2:])
+        return self.statics(torch.cat([hidden.flatten(1, 2).to(coarse.dtype), coarse], dim=1)), dynamics
 
 
 def _halved(size: int, times: int) -> int:

@@ -17,13 +17,13 @@ from pydantic import BaseModel, ValidationError
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe_models import KINDS as KINDS
 from kineme.pipeline.recipe_models import FramePredictorRecipe as FramePredictorRecipe
-from kineme.pipeline.recipe_models import OptimizerSection as OptimizerSection
-from kineme.pipeline.recipe_models import Question as Question
 from kineme.pipeline.recipe_models import Recipe as Recipe
 from kineme.pipeline.recipe_models import SequentialVAERecipe as SequentialVAERecipe
 from kineme.pipeline.recipe_models import StaticsDynamicsRecipe as StaticsDynamicsRecipe
 from kineme.pipeline.recipe_models import VideoBaselineRecipe as VideoBaselineRecipe
 from kineme.pipeline.recipe_models import network_settings as network_settings
+from kineme.pipeline.recipe_sections import OptimizerSection as OptimizerSection
+from kineme.pipeline.recipe_sections import Question as Question
 
 Settings = TypeVar("Settings", bound=BaseModel)
 

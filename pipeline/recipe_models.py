@@ -1,22 +1,24 @@
-"""What a recipe holds: its sections as typed models, and the kinds of recipes."""
+"""The kinds of recipes: the sections on their networks and objectives, as typed models."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Weight = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+from kineme.pipeline.recipe_sections import (
+    Count,
+    DataSection,
+    OptimizerSection,
+    Question,
+    Section,
+    Share,
+    TrainingSection,
+    Weight,
+)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SequentialVAEModel(_Section):
+class SequentialVAEModel(Section):
     """Sizes of the sequential VAE; see `kineme.models.sequential_vae.SequentialVAEConfig`."""
 
     frame_size: Annotated[int, Field(ge=32, multiple_of=32)] = 64
@@ -28,7 +30,7 @@ class SequentialVAEModel(_Section):
     modulated_decoder: bool = False
 
 
-class SequentialVAEObjective(_Section):
+class SequentialVAEObjective(Section):
     """Weights of the objective: beta on both divergences, reached after ``kl_warmup`` of the training; sigma of x."""
 
     beta: Weight = 1.0
@@ -36,7 +38,7 @@ class SequentialVAEObjective(_Section):
     kl_warmup: Share = 0.0
 
 
-class FramePredictorModel(_Section):
+class FramePredictorModel(Section):
     """Sizes of the next-frame CVAE; see `kineme.models.frame_predictor.FramePredictorConfig`."""
 
     frame_size: Annotated[int, Field(ge=32, multiple_of=32)] = 64
@@ -50,7 +52,7 @@ class FramePredictorModel(_Section):
     posterior_layers: Count = 1
 
 
-class KLAnnealing(_Section):
+class KLAnnealing(Section):
     """How the weight of the KL term rises; see `kineme.models.schedules.kl_weight`."""
 
     kind: Literal["none", "monotonic", "cyclical"] = "none"
@@ -59,7 +61,7 @@ class KLAnnealing(_Section):
     ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
-class TeacherForcing(_Section):
+class TeacherForcing(Section):
     """How often the truth is fed back over the training; see `kineme.models.schedules.teacher_forcing_ratio`."""
 
     start: Share = 1.0
@@ -68,7 +70,7 @@ class TeacherForcing(_Section):
     floor: Share = 0.0
 
 
-class FramePredictorObjective(_Section):
+class FramePredictorObjective(Section):
     """The split of a clip into context and predicted frames, and the two schedules."""
 
     context: Count = 2
@@ -76,7 +78,7 @@ class FramePredictorObjective(_Section):
     teacher_forcing: TeacherForcing = TeacherForcing()
 
 
-class VideoBaselineModel(_Section):
+class VideoBaselineModel(Section):
     """Sizes of the video encoder; see `kineme.models.video_encoder.VideoEncoder`."""
 
     frame_size: Annotated[int, Field(ge=16, multiple_of=8)] = 64
@@ -86,7 +88,7 @@ class VideoBaselineModel(_Section):
     dynamics_dim: Count = 512
 
 
-class VideoBaselineObjective(_Section):
+class VideoBaselineObjective(Section):
     """What the video encoder learns from: a label, its own frames, or the displacements of keypoints.
 
     ``classes`` and ``keypoints`` (how many a frame has) are found in the shards where they are left out. Keypoints that
@@ -95,68 +97,12 @@ class VideoBaselineObjective(_Section):
 
     kind: Literal["classification", "reconstruction", "displacement"] = "classification"
     label: str = "digits"
-    classes: list[str] = []
+    classes: list[str] = Field(default_factory=list)
     keypoints: Count | None = None
     interchangeable: bool = True
 
 
-class DataSection(_Section):
-    """What of the shards is trained on.
-
-    ``split`` is a stored split, or a label: ``actor=daria``, ``actor!=daria``. ``cache`` decodes every clip once and
-    keeps it, uncompressed, in SHARDS/.cache, which never holds more than ``cache_gb`` (1e9 bytes; left out: half of the
-    disk space free without it); clips beyond that are decoded every epoch. ``endless`` draws so many new clips each
-    epoch instead, where the shards can. ``resident`` keeps all clips in the memory of the device. ``fps`` is the rate
-    of the stored clips, found in the shards if they share one: videos that the run is shown later are sampled so, too.
-    """
-
-    split: str | None = "train"
-    clip_frames: Annotated[int, Field(ge=2)] = 16
-    frame_step: Count = 1
-    batch_size: Count = 32
-    workers: Annotated[int, Field(ge=0)] = 2
-    cache: bool = True
-    cache_gb: Weight | None = None
-    endless: Count | None = None
-    resident: bool = False
-    fps: Annotated[float, Field(gt=0)] | None = None
-    augment: dict[str, dict[str, Any]] = {}
-
-
-class OptimizerSection(_Section):
-    """Adam; the rate rises over ``warmup_steps``, then decays; see `kineme.pipeline.optimisation.learning_rate`.
-
-    ``cosine`` goes along a half cosine to ``final_lr_fraction`` of ``lr``. ``halving`` halves the rate so that it has
-    ``halvings`` values, each for as long: 5 where it is halved every 50 of 250 epochs.
-    """
-
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
-    decay: Literal["cosine", "halving"] = "cosine"
-    final_lr_fraction: Share = 0.01
-    halvings: Count = 5
-    gradient_clip: Annotated[float, Field(gt=0)] | None = None
-
-
-class TrainingSection(_Section):
-    """How long, with which random seed and precision. The run ends at ``epochs`` or ``minutes``, whichever is first.
-
-    ``init`` is a run folder whose weights are the first ones of this run, where name and shape match. ``compile`` gives
-    the network to torch.compile, ``channels_last`` lays out its convolutions for tensor cores; both change the speed
-    alone.
-    """
-
-    epochs: Count = 100
-    minutes: Annotated[float, Field(gt=0)] | None = None
-    seed: Seed = 0
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
-    picture_every_epochs: Count = 5
-    init: str | None = None
-    compile: bool = False
-    channels_last: bool = False
-
-
-class StaticsDynamicsModel(_Section):
+class StaticsDynamicsModel(Section):
     """Sizes of the statics/dynamics encoder; see `kineme.models.statics_dynamics.StaticsDynamicsConfig`."""
 
     frame_size: Annotated[int, Field(ge=16, multiple_of=8)] = 64
@@ -169,9 +115,11 @@ class StaticsDynamicsModel(_Section):
     hidden_dim: Count = 1024
     motion_layers: Annotated[int, Field(ge=0)] = 0
     affine_layers: bool = False
+    appearance_dim: Annotated[int, Field(ge=0)] = 0
+    reduction: Literal[4, 8] = 8
 
 
-class TransformerObjective(_Section):
+class TransformerObjective(Section):
     """The first stage, the transformer between frames (7.2): its part of the run, its pairs of frames, its rates.
 
     The two frames of a pair are at least ``min_gap`` and at most ``max_gap`` apart, as far as the clips of the data
@@ -190,7 +138,7 @@ class TransformerObjective(_Section):
     optimizer: OptimizerSection = OptimizerSection(lr=0.005, decay="halving", halvings=5)
 
 
-class PredictionObjective(_Section):
+class PredictionObjective(Section):
     """The contrastive objective 7.5; see `kineme.models.contrastive`. The defaults are the thesis as written.
 
     ``targets`` are p_t itself, or its ``changes`` since the first frame, p_t - p_1.
@@ -210,7 +158,7 @@ def _odd(value: int) -> int:
     return value
 
 
-class MotionObjective(_Section):
+class MotionObjective(Section):
     """An objective of our own, the motions of ``model.motion_layers`` layers; see `kineme.models.motion_layers`.
 
     ``pairs`` of frames a clip, up to ``max_gap`` apart; the limit rises from 1 over the first ``gap_growth`` of the
@@ -227,7 +175,14 @@ class MotionObjective(_Section):
     temperature: Annotated[float, Field(gt=0)] = 0.003
 
 
-class StaticsDynamicsObjective(_Section):
+class AppearanceObjective(Section):
+    """An objective of our own for S, of ``model.appearance_dim``; see `kineme.models.appearance`."""
+
+    coefficient: Weight = 1.0
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+
+
+class StaticsDynamicsObjective(Section):
     """The objectives of thesis chapter 7 and their coefficients; the defaults are those of Moving MNIST (7.B.1).
 
     ``frames_per_clip`` random frames of each clip, all if left out, stand for the sums over t in 7.3 and 7.4.
@@ -241,21 +196,10 @@ class StaticsDynamicsObjective(_Section):
     frame: Weight = 1.0
     prediction: PredictionObjective = PredictionObjective()
     motion: MotionObjective = MotionObjective()
+    appearance: AppearanceObjective = AppearanceObjective()
 
 
-class Question(_Section):
-    """One retrieval question: does search ``by`` a space bring clips of the same ``label``?
-
-    Clips that share the query's ``leave_out`` label are left out. ``leak`` marks what the space should not know.
-    """
-
-    by: Literal["motion", "appearance"]
-    label: str
-    leave_out: str | None = None
-    leak: bool = False
-
-
-class _Recipe(_Section):
+class _Recipe(Section):
     data: DataSection = DataSection()
     optimizer: OptimizerSection = OptimizerSection()
     training: TrainingSection = TrainingSection()
@@ -269,7 +213,7 @@ class SequentialVAERecipe(_Recipe):
     objective: SequentialVAEObjective = SequentialVAEObjective()
     encode_frames: Annotated[int, Field(ge=2)] = 16
     motion_vector: Literal["states", "changes"] = "states"
-    questions: list[Question] = []
+    questions: list[Question] = Field(default_factory=list)
 
 
 class FramePredictorRecipe(_Recipe):
@@ -294,7 +238,7 @@ class StaticsDynamicsRecipe(_Recipe):
     kind: Literal["statics-dynamics"]
     model: StaticsDynamicsModel = StaticsDynamicsModel()
     objective: StaticsDynamicsObjective = StaticsDynamicsObjective()
-    questions: list[Question] = []
+    questions: list[Question] = Field(default_factory=list)
 
 
 Recipe = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import get_args
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from kineme.models.frame_autoencoder import (
     FrameDecoder,
     FrameEncoder,
+    Reduction,
     check_frame_size,
     residual_block,
     squared_error,
@@ -17,11 +19,12 @@ from kineme.models.frame_autoencoder import (
 
 
 @pytest.mark.parametrize(("size", "features", "channels"), [(16, 4, 3), (24, 6, 1), (64, 64, 3), (96, 5, 3)])
-def test_a_frame_becomes_an_eighth_and_comes_back(size: int, features: int, channels: int) -> None:
+@pytest.mark.parametrize("reduction", get_args(Reduction))
+def test_a_frame_shrinks_and_comes_back(size: int, features: int, channels: int, reduction: Reduction) -> None:
     frames = torch.rand(2, channels, size, size)
-    encoded = FrameEncoder(features, channels)(frames)
-    assert encoded.shape == (2, features, size // 8, size // 8)
-    assert FrameDecoder(features, channels)(encoded).shape == frames.shape
+    encoded = FrameEncoder(features, channels, reduction)(frames)
+    assert encoded.shape == (2, features, size // reduction, size // reduction)
+    assert FrameDecoder(features, channels, reduction)(encoded).shape == frames.shape
 
 
 def test_there_are_four_residual_blocks_and_their_mirror() -> None:

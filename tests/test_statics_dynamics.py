@@ -183,11 +183,12 @@ def test_sizes_that_do_not_fit() -> None:
         StaticsDynamics(StaticsDynamicsConfig(blocks=3, width=2))
 
 
-def test_motion_layers_are_there_where_they_are_asked_for() -> None:
-    with_them = StaticsDynamics(StaticsDynamicsConfig(SIZE, STEPS, 2, 8, 2, 6, 4, 8, motion_layers=3))
+def test_parts_of_ours_are_there_where_they_are_asked_for(statics: Tensor) -> None:
+    sizes = (SIZE, STEPS, 2, 8, 2, 6, 4, 8)
+    with_them = StaticsDynamics(StaticsDynamicsConfig(*sizes, motion_layers=3, appearance_dim=5))
     assert with_them.motion_layers(torch.randn(2, 6)).shape == (2, STEPS - 1, 3, 3, 3)
-    without = StaticsDynamics(StaticsDynamicsConfig(SIZE, STEPS, 2, 8, 2, 6, 4, 8))
-    assert with_them.state_dict().keys() - without.state_dict().keys() == {
-        "motion_layers.to_maps.weight",
-        "motion_layers.to_maps.bias",
-    }
+    assert with_them.appearance(statics).shape == (CLIPS, 5)
+    without = StaticsDynamics(StaticsDynamicsConfig(*sizes))
+    parts = {name.split(".")[0] for name in with_them.state_dict().keys() - without.state_dict().keys()}
+    assert parts == {"motion_layers", "to_appearance"}
+    torch.testing.assert_close(without.appearance(statics), torch.stack([each.mean((1, 2)) for each in statics]))

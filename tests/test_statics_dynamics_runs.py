@@ -74,7 +74,7 @@ def test_a_resume_in_the_second_stage(digits: Path, tmp_path: Path) -> None:
     assert len(weights) == 2 * EPOCH
     for step, (before, after) in enumerate(itertools.pairwise(weights), start=1):
         changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-        rest = {"video_encoder", "frame_model", "predictor", "motion_layers"}
+        rest = {"video_encoder", "frame_model", "predictor", "motion_layers", "to_appearance"}
         assert changed == ({"transformer"} if step < EPOCH else rest)
     assert float(metrics_of(run)[-1]["stage"]) == 2
 
@@ -131,13 +131,13 @@ def test_a_run_does_not_go_on_as_another_network(statics_run: Path, digits: Path
         train(recipe, digits / "shards", statics_run, resume=True, accelerator="cpu")
 
 
-def test_the_encoder_gives_p_and_pooled_s(statics_run: Path, digits: Path) -> None:
+def test_the_encoder_gives_p_and_what_is_read_from_s(statics_run: Path, digits: Path) -> None:
     encoder = load_encoder(statics_run, CPU)
     assert isinstance(encoder, StaticsDynamicsEncoder)
     assert (encoder.clip_frames, encoder.frame_step, encoder.frame_size) == (5, 1, 32)
     vectors, records = encode_shards(encoder, digits / "shards", split="test", batch_size=7)
     assert vectors.motion.shape == (TEST_CLIPS, encoder.motion_dim) == (TEST_CLIPS, 6)
-    assert vectors.appearance.shape == (TEST_CLIPS, encoder.appearance_dim) == (TEST_CLIPS, 8)
+    assert vectors.appearance.shape == (TEST_CLIPS, encoder.appearance_dim) == (TEST_CLIPS, 3)
     assert vectors.motion.dtype == vectors.appearance.dtype == np.float32
     stored = np.stack([load_clip_frames(digits / "shards", record.key)[:5] for record in records])
     assert load_clip_frames(digits / "shards", records[0].key).shape[0] == FRAMES
@@ -148,9 +148,10 @@ def test_the_encoder_gives_p_and_pooled_s(statics_run: Path, digits: Path) -> No
     model = load_run(statics_run, CPU).task.model
     with torch.no_grad():
         statics, dynamics = model.video_encoder(frames)
+        appearance = model.appearance(statics)
         p = [model.frame_model.encode(frames[:, step], statics) for step in range(5)]
     np.testing.assert_allclose(vectors.motion, dynamics.numpy(), atol=1e-4)
-    np.testing.assert_allclose(vectors.appearance, statics.numpy().mean((2, 3)), atol=1e-4)
+    np.testing.assert_allclose(vectors.appearance, appearance.numpy(), atol=1e-4)
     assert np.ptp(vectors.motion, axis=0).max() > 0
     in_a_row = encoder.frame_dynamics(torch.from_numpy(stored).movedim(-1, 2))
     assert in_a_row.shape == (TEST_CLIPS, 5 * 4)

@@ -82,6 +82,7 @@ def test_each_stage_trains_its_own(make_task: Callable[..., StaticsDynamicsTask]
         ("frame_error", ("frame_model",)),
         ("prediction", (*TO_P, "predictor")),
         ("motion", (*TO_P, "motion_layers")),
+        ("appearance", (*TO_S, "to_appearance")),
     ],
 )
 def test_each_part_reaches_what_it_may(
@@ -103,7 +104,10 @@ def test_each_part_reaches_what_it_may(
 def test_the_loss_is_the_weighted_sum(
     targets: str, negatives: str, make_task: Callable[..., StaticsDynamicsTask]
 ) -> None:
-    weights = {"statics": 0.5, "closeness": 0.25, "frame": 2.0, "prediction.coefficient": 3.0, "motion.coefficient": 5}
+    weights = {
+        **{"statics": 0.5, "closeness": 0.25, "frame": 2.0, "prediction.coefficient": 3.0},
+        **{"motion.coefficient": 5, "appearance.coefficient": 7},
+    }
     how = {"negatives": negatives, "similarity": "cosine", "temperature": 0.5, "reduction": "mean"}
     prediction = {"targets": targets, **how}
     task = make_task(
@@ -113,7 +117,7 @@ def test_the_loss_is_the_weighted_sum(
     )
     clips = some_clips(frames=5)
     parts = {name: value.detach() for name, value in task.losses(clips, SECOND).items()}
-    names = ("statics_error", "closeness", "frame_error", "prediction", "motion")
+    names = ("statics_error", "closeness", "frame_error", "prediction", "motion", "appearance")
     expected = sum(weight * parts[name] for weight, name in zip(weights.values(), names, strict=True))
     torch.testing.assert_close(parts["loss"], torch.as_tensor(expected))
     # Batch norms depend on the batch alone, so a second pass is the same.
@@ -126,7 +130,10 @@ def test_the_loss_is_the_weighted_sum(
 
 
 def test_parts_without_a_coefficient_are_left_out(make_task: Callable[..., StaticsDynamicsTask]) -> None:
-    none = ("objective.closeness=0", "objective.frame=0", "objective.prediction.coefficient=0", "model.motion_layers=0")
+    none = (
+        *("objective.closeness=0", "objective.frame=0", "objective.prediction.coefficient=0"),
+        *("model.motion_layers=0", "model.appearance_dim=0"),
+    )
     parts = make_task(*none).losses(some_clips(), SECOND)
     assert {name for name in parts if "/" not in name} == {"loss", "statics_error"}
     torch.testing.assert_close(parts["loss"], parts["statics_error"])

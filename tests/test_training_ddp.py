@@ -68,6 +68,6 @@ def test_two_processes_train_one_network_in_two_stages(digits: Path, tmp_path: P
         {name.split(".")[0] for name in before["weights"] if before["weights"][name] != after["weights"][name]}
         for before, after in itertools.pairwise(one)
     ]
-    rest = {"video_encoder", "frame_model", "predictor", "motion_layers"}
+    rest = {"video_encoder", "frame_model", "predictor", "motion_layers", "to_appearance"}
     assert changed == [{"transformer"}, rest, rest]
     assert torch.isfinite(next(load_run(tmp_path / "run", torch.device("cpu")).task.model.parameters())).all()

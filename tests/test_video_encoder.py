@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv3d_weight
 
+from kineme.models.frame_autoencoder import Reduction
 from kineme.models.video_encoder import VideoEncoder
 
 
@@ -17,10 +20,11 @@ def seed() -> None:
 
 @pytest.mark.parametrize("clip_frames", [2, 3, 5, 8])
 @pytest.mark.parametrize("frame_size", [16, 24, 64, 96])
-def test_any_size_and_length(frame_size: int, clip_frames: int) -> None:
-    encoder = VideoEncoder(frame_size, clip_frames, width=2, latent_channels=5, dynamics_dim=7)
+@pytest.mark.parametrize("reduction", get_args(Reduction))
+def test_any_size_and_length(frame_size: int, clip_frames: int, reduction: Reduction) -> None:
+    encoder = VideoEncoder(frame_size, clip_frames, width=2, latent_channels=5, dynamics_dim=7, reduction=reduction)
     statics, dynamics = encoder(torch.rand(2, clip_frames, 3, frame_size, frame_size))
-    assert statics.shape == (2, 5, frame_size // 8, frame_size // 8)
+    assert statics.shape == (2, 5, frame_size // reduction, frame_size // reduction)
     assert dynamics.shape == (2, 7)
 
 

@@ -16,7 +16,7 @@ from kineme.retrieval.vectors import Vectors
 
 
 class StaticsDynamicsEncoder(RunEncoder):
-    """motion is the video dynamics P, appearance the video statics S averaged over places (thesis chapter 7)."""
+    """motion is the video dynamics P, appearance what is read from the video statics S (thesis chapter 7)."""
 
     def __init__(self, run: Run) -> None:
         recipe, model = run.recipe, run.task.model
@@ -26,7 +26,7 @@ class StaticsDynamicsEncoder(RunEncoder):
         self.frame_step = recipe.data.frame_step
         self.frame_size = recipe.model.frame_size
         self.motion_dim = recipe.model.dynamics_dim
-        self.appearance_dim = recipe.model.latent_channels
+        self.appearance_dim = recipe.model.appearance_dim or recipe.model.latent_channels
         self._model = model
         self._device = run.device
 
@@ -34,7 +34,7 @@ class StaticsDynamicsEncoder(RunEncoder):
     def encode_batch(self, frames: Tensor) -> tuple[Vectors, Vectors]:
         """See `RunEncoder`."""
         statics, dynamics = self._model.video_encoder(to_model(frames.to(self._device), self.frame_size))
-        return dynamics.cpu().numpy(), statics.mean((2, 3)).cpu().numpy()
+        return dynamics.cpu().numpy(), self._model.appearance(statics).cpu().numpy()
 
     @torch.inference_mode()
     def frame_dynamics(self, frames: Tensor) -> Vectors:

@@ -33,7 +33,7 @@ from kineme.pipeline.protocols.fitting import average_by_video, fit, seeded, wat
 from kineme.pipeline.protocols.labelled_videos import Division, LabelledVideos, read_labelled_videos
 from kineme.pipeline.protocols.recognition import accuracy_figures, check_finite, recognition_of, statics_dynamics_of
 from kineme.pipeline.protocols.video_classification import ENCODED, VIDEOS, recognised, train_video_classifier
-from kineme.pipeline.recipe_models import Count, Seed
+from kineme.pipeline.recipe_sections import Count, Seed
 from kineme.pipeline.run import Run
 
 VARIANTS = {"statics_dynamics": None, "statics_only": 1.0, "dynamics_only": 0.0}

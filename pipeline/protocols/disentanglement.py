@@ -17,7 +17,7 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import encode_chosen
 from kineme.pipeline.protocols.retrieval import K
-from kineme.pipeline.recipe_models import Count
+from kineme.pipeline.recipe_sections import Count
 from kineme.pipeline.run import Run
 from kineme.retrieval.evaluation import Metric, Question, precisions_at_k
 from kineme.retrieval.vectors import Vectors

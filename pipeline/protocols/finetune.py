@@ -31,7 +31,7 @@ from kineme.pipeline.protocols.recognition import (
 )
 from kineme.pipeline.protocols.video_classification import recognised, train_video_classifier
 from kineme.pipeline.recipe import StaticsDynamicsRecipe
-from kineme.pipeline.recipe_models import Count, Seed
+from kineme.pipeline.recipe_sections import Count, Seed
 from kineme.pipeline.run import Run, load_run
 
 
@@ -143,7 +143,7 @@ def finetune(
 
 def _statics_encoder(run: Run, config: StaticsDynamicsConfig) -> VideoEncoder:
     model = statics_dynamics_of(run)
-    for name in ("frame_size", "clip_frames", "width", "latent_channels", "dynamics_dim"):
+    for name in ("frame_size", "clip_frames", "width", "latent_channels", "dynamics_dim", "reduction"):
         own, wanted = getattr(model.config, name), getattr(config, name)
         if own != wanted:
             raise RunError(

@@ -28,7 +28,7 @@ from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import database_split
 from kineme.pipeline.protocols.fitting import fit
 from kineme.pipeline.protocols.recognition import accuracy_figures, check_classes, check_finite, statics_dynamics_of
-from kineme.pipeline.recipe_models import Count, Seed
+from kineme.pipeline.recipe_sections import Count, Seed
 from kineme.pipeline.run import Run
 from kineme.shards.endless import ENDLESS
 from kineme.shards.loader import ClipLoader, clip_loader
@@ -237,7 +237,7 @@ class _Source:
     def encode(self, clips: ClipLoader) -> EncodedFrames:
         """All at once: 2 * (T + 1) * D bytes a clip, 1.5 GB for 20,000 clips of 8 frames of 64 px at 64 channels."""
         c = self._model.config
-        count, width = clips.sampler.clips, c.latent_channels * (c.frame_size // 8) ** 2
+        count, width = clips.sampler.clips, c.latent_channels * (c.frame_size // c.reduction) ** 2
         statics = torch.empty(count, width, dtype=torch.float16, device=self._device)
         frames = torch.empty(count, c.clip_frames, width, dtype=torch.float16, device=self._device)
         records: list[ClipRecord] = []

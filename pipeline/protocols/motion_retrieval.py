@@ -23,7 +23,7 @@ from kineme.pipeline.encoders.motion_histogram import MotionHistogramRecipe, mot
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import chosen_batches, database_split
-from kineme.pipeline.recipe_models import Count, Seed
+from kineme.pipeline.recipe_sections import Count, Seed
 from kineme.pipeline.run import Run
 from kineme.retrieval.displacement import (
     NearestRow,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kineme.models.appearance import appearance_loss
 from kineme.models.block_stn import transformer_loss
 from kineme.models.collapse import effective_rank, total_variance
 from kineme.models.contrastive import contrastive_loss
@@ -66,7 +67,7 @@ class StaticsDynamicsTask:
         done = stage_progress(self.stages, stage, progress)
         if self.stages[stage].name == "transformer":
             return self._transformer_losses(clips.frames, done)
-        return self._video_losses(clips.frames[:, random_window(clips.frames.shape[1], self.clip_frames)], done)
+        return self._video_losses(clips.frames, done)
 
     def _transformer_losses(self, frames: Tensor, done: float) -> dict[str, Tensor]:
         o = self._objective.transformer
@@ -91,8 +92,9 @@ class StaticsDynamicsTask:
             transformation=o.transformation,
         )
 
-    def _video_losses(self, frames: Tensor, done: float) -> dict[str, Tensor]:
+    def _video_losses(self, clips: Tensor, done: float) -> dict[str, Tensor]:
         model, o = self.model, self._objective
+        frames = clips[:, random_window(clips.shape[1], self.clip_frames)]
         statics, dynamics = model.video_encoder(frames)
         few = _some_frames(frames, o.frames_per_clip)
         parts = {"statics_error": statics_loss(model, few, statics)}
@@ -109,9 +111,12 @@ class StaticsDynamicsTask:
             parts["prediction"] = self._prediction_loss(p, dynamics)
             loss = loss + o.prediction.coefficient * parts["prediction"]
             parts |= _spread("p", p.flatten(0, 1))
-        if self.model.config.motion_layers and o.motion.coefficient:
+        if model.config.motion_layers and o.motion.coefficient:
             parts["motion"] = self._motion_loss(frames, dynamics, done)
             loss = loss + o.motion.coefficient * parts["motion"]
+        if model.config.appearance_dim and o.appearance.coefficient:
+            parts["appearance"] = self._appearance_loss(clips, statics)
+            loss = loss + o.appearance.coefficient * parts["appearance"]
         return {"loss": loss, **parts, **_spread("S", statics.mean((2, 3))), **_spread("P", dynamics)}
 
     def _prediction_loss(self, p: Tensor, dynamics: Tensor) -> Tensor:
@@ -141,6 +146,12 @@ class StaticsDynamicsTask:
             window=o.window,
             temperature=o.temperature,
         )
+
+    def _appearance_loss(self, clips: Tensor, statics: Tensor) -> Tensor:
+        with torch.no_grad():
+            features = self.model.transformer.encode(_some_frames(clips, 1)[:, 0])
+        clip, frame = (self.model.appearance(each.float()) for each in (statics, features))
+        return appearance_loss(clip, frame, self._objective.appearance.temperature)
 
     def pictures(self, frames: Tensor) -> dict[str, Tensor]:
         """The truth, its first frame warped, S, S warped, the reconstructions, and S with the p_t of the next clip."""
