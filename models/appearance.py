@@ -9,7 +9,8 @@ from those too. Of N clips, each must find one of its frames among those of all,
 
 the InfoNCE of van den Oord et al. (2018), as symmetric as that of CLIP (Radford et al. 2021), but without gradients
 into the keys k. A single frame shows no motion, so none gets into a; frames from outside of the window that S describes
-(`data.clip_frames` above `model.clip_frames`) show the same things in other places.
+(`data.clip_frames` above `model.clip_frames`) show the same things in other places. Clips of one video that meet in a
+batch count as different.
 """
 
 from __future__ import annotations

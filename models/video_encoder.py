@@ -7,7 +7,7 @@ motion (docs/lab-notes.md).
 
 The thesis leaves open how time is merged (here by the mean) and the layers after it (two convolutions; one fully
 connected layer for P). Where S is to have more places than the third stage leaves, its branch reads the second, too,
-and all times of both: blurred over time, finer places would gain nothing. A stage that would shrink time below one
+and all times of both. A stage that would shrink time below one
 frame does not: clips may be as short as two frames.
 """
 
@@ -27,7 +27,7 @@ class VideoEncoder(nn.Module):
 
     Args:
         frame_size: H = W, pixels; a multiple of 8.
-        clip_frames: T. The dynamics branch keeps places and times, so it takes clips of this length alone.
+        clip_frames: T. What keeps times, P and S of finer places, takes clips of this length alone.
         width: channels of the first stage, doubled by each stage; 64 is r3d_18.
         latent_channels: of S.
         dynamics_dim: of P.

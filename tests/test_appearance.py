@@ -28,6 +28,18 @@ def test_against_loops(temperature: float) -> None:
     assert float(appearance_loss(clips, frames, temperature)) == pytest.approx(total / 8, rel=1e-4)
 
 
+def test_no_gradient_reaches_the_keys() -> None:
+    """The gradient of either side is that of its own search alone."""
+    torch.manual_seed(0)
+    vectors = [torch.randn(4, 3, requires_grad=True) for _ in range(2)]
+    appearance_loss(*vectors).backward()
+    for queries, keys in (vectors, vectors[::-1]):
+        again = queries.detach().requires_grad_()
+        cosines = torch.cosine_similarity(again[:, None], keys.detach()[None], dim=-1)
+        (torch.nn.functional.cross_entropy(cosines / 0.1, torch.arange(4)) / 2).backward()
+        torch.testing.assert_close(queries.grad, again.grad)
+
+
 def test_it_learns_what_clip_and_frame_share() -> None:
     """Features of one kind a clip, at places that differ between clip and frame: found on clips never trained on."""
     torch.manual_seed(0)

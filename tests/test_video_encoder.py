@@ -148,9 +148,10 @@ def test_bf16_is_used_where_it_is_right() -> None:
 
 
 @needs_bf16
-def test_the_whole_gradient_in_bf16_points_the_same_way() -> None:
+@pytest.mark.parametrize("reduction", get_args(Reduction))
+def test_the_whole_gradient_in_bf16_points_the_same_way(reduction: Reduction) -> None:
     """As closely as rounding lets it: fp32 with its activations rounded to bf16 reaches 0.96 here."""
-    encoder = VideoEncoder(32, 8, width=16, latent_channels=8, dynamics_dim=6)
+    encoder = VideoEncoder(32, 8, width=16, latent_channels=8, dynamics_dim=6, reduction=reduction)
     frames = torch.rand(8, 8, 3, 32, 32)
     gradients = []
     for enabled in (False, True):

@@ -41,7 +41,7 @@ STATICS_DYNAMICS = f"""
 kind: statics-dynamics
 model:
   {{frame_size: 32, clip_frames: 5, width: 4, latent_channels: 8, blocks: 2, dynamics_dim: 6, frame_dim: 4,
-    hidden_dim: 8, motion_layers: 2, appearance_dim: 3}}
+    hidden_dim: 8, motion_layers: 2, appearance_dim: 3, reduction: 4}}
 objective: {{transformer: {{fraction: 0.5}}, closeness: 0.1}}
 questions: [{{by: motion, label: speeds}}]
 {_COMMON}"""

@@ -115,7 +115,7 @@ class StaticsDynamicsTask:
             parts["motion"] = self._motion_loss(frames, dynamics, done)
             loss = loss + o.motion.coefficient * parts["motion"]
         if model.config.appearance_dim and o.appearance.coefficient:
-            parts["appearance"] = self._appearance_loss(clips, statics)
+            parts |= self._appearance_losses(clips, statics)
             loss = loss + o.appearance.coefficient * parts["appearance"]
         return {"loss": loss, **parts, **_spread("S", statics.mean((2, 3))), **_spread("P", dynamics)}
 
@@ -147,11 +147,14 @@ class StaticsDynamicsTask:
             temperature=o.temperature,
         )
 
-    def _appearance_loss(self, clips: Tensor, statics: Tensor) -> Tensor:
+    def _appearance_losses(self, clips: Tensor, statics: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
             features = self.model.transformer.encode(_some_frames(clips, 1)[:, 0])
-        clip, frame = (self.model.appearance(each.float()) for each in (statics, features))
-        return appearance_loss(clip, frame, self._objective.appearance.temperature)
+        # Divided by a small temperature, cosines of bf16 would be coarse.
+        with torch.autocast(clips.device.type, enabled=False):
+            clip, frame = (self.model.appearance(each.float()) for each in (statics, features))
+        loss = appearance_loss(clip, frame, self._objective.appearance.temperature)
+        return {"appearance": loss, **_spread("appearance", clip)}
 
     def pictures(self, frames: Tensor) -> dict[str, Tensor]:
         """The truth, its first frame warped, S, S warped, the reconstructions, and S with the p_t of the next clip."""
