@@ -25,6 +25,7 @@ from kineme.pipeline.run import environment
 
 RESULTS = Path(__file__).parent / "results"
 AS_WRITTEN = (
+    # What is ours in the recipe `cpu` goes back to what the recorded row was trained with.
     "model.motion_layers=0",
     "model.appearance_dim=0",
     "model.reduction=8",

@@ -7,8 +7,7 @@ motion (docs/lab-notes.md).
 
 The thesis leaves open how time is merged (here by the mean) and the layers after it (two convolutions; one fully
 connected layer for P). Where S is to have more places than the third stage leaves, its branch reads the second, too,
-and all times of both. A stage that would shrink time below one
-frame does not: clips may be as short as two frames.
+and all times of both. A stage that would shrink time below one frame does not: clips may be as short as two frames.
 """
 
 from __future__ import annotations

@@ -105,8 +105,12 @@ def test_the_loss_is_the_weighted_sum(
     targets: str, negatives: str, make_task: Callable[..., StaticsDynamicsTask]
 ) -> None:
     weights = {
-        **{"statics": 0.5, "closeness": 0.25, "frame": 2.0, "prediction.coefficient": 3.0},
-        **{"motion.coefficient": 5, "appearance.coefficient": 7},
+        "statics": 0.5,
+        "closeness": 0.25,
+        "frame": 2.0,
+        "prediction.coefficient": 3.0,
+        "motion.coefficient": 5,
+        "appearance.coefficient": 7,
     }
     how = {"negatives": negatives, "similarity": "cosine", "temperature": 0.5, "reduction": "mean"}
     prediction = {"targets": targets, **how}
@@ -131,8 +135,11 @@ def test_the_loss_is_the_weighted_sum(
 
 def test_parts_without_a_coefficient_are_left_out(make_task: Callable[..., StaticsDynamicsTask]) -> None:
     none = (
-        *("objective.closeness=0", "objective.frame=0", "objective.prediction.coefficient=0"),
-        *("model.motion_layers=0", "model.appearance_dim=0"),
+        "objective.closeness=0",
+        "objective.frame=0",
+        "objective.prediction.coefficient=0",
+        "model.motion_layers=0",
+        "model.appearance_dim=0",
     )
     parts = make_task(*none).losses(some_clips(), SECOND)
     assert {name for name in parts if "/" not in name} == {"loss", "statics_error"}
