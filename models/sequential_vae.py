@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from kineme.models.distributions import Gaussian, kl_divergence, kl_to_standard_normal
 from kineme.models.latent_decoders import SLOPE, ConcatenatedDecoder, ModulatedDecoder
+from kineme.models.recurrent import run_lstm
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class SequentialVAE(nn.Module):
         self.config = config
         w, feature_size = config.width, config.frame_size // 16
         self.convolutions = nn.Sequential(
-            _down(config.channels, w), _down(w, 2 * w), _down(2 * w, 4 * w), _down(4 * w, 8 * w)
+            down(config.channels, w), down(w, 2 * w), down(2 * w, 4 * w), down(4 * w, 8 * w)
         )
         feature_dim = 8 * w * feature_size**2
         self.z_head = nn.Sequential(
@@ -94,28 +95,43 @@ class SequentialVAE(nn.Module):
 
     def encode(self, frames: Tensor) -> tuple[Gaussian, Gaussian]:
         """q(f | x_1:T) of shape (B, f_dim) and q(z_t | x_t) of shape (B, T, z_dim), for any T >= 1."""
+        third = self._third_convolution(frames)
+        features = self.convolutions[3](third)
+        return self._content(third if self.config.pooled_content else features, frames), self._motion(features, frames)
+
+    def encode_content(self, frames: Tensor) -> Gaussian:
+        """q(f | x_1:T) alone, at less cost where the motion is not wanted, too."""
+        third = self._third_convolution(frames)
+        return self._content(third if self.config.pooled_content else self.convolutions[3](third), frames)
+
+    def encode_motion(self, frames: Tensor) -> Gaussian:
+        """q(z_t | x_t) alone."""
+        return self._motion(self.convolutions[3](self._third_convolution(frames)), frames)
+
+    def _third_convolution(self, frames: Tensor) -> Tensor:
         images = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        third = self.convolutions[:3](images)
-        features = self.convolutions[3](third).flatten(1).reshape(*frames.shape[:2], -1)
-        of_content = features
-        if self.config.pooled_content:
-            of_content = third.amax(dim=(2, 3)).reshape(*frames.shape[:2], -1)
-        last_hidden = _run_lstm(self.f_lstm, of_content)[0][:, -1]
-        return (
-            Gaussian.from_parameters(self.f_head(last_hidden).float()),
-            Gaussian.from_parameters(self.z_head(features).float()),
-        )
+        responses: Tensor = self.convolutions[:3](images)
+        return responses
+
+    def _content(self, responses: Tensor, frames: Tensor) -> Gaussian:
+        of_frames = responses.amax(dim=(2, 3)) if self.config.pooled_content else responses.flatten(1)
+        last_hidden = run_lstm(self.f_lstm, of_frames.reshape(*frames.shape[:2], -1))[0][:, -1]
+        return Gaussian.from_parameters(self.f_head(last_hidden).float())
+
+    def _motion(self, responses: Tensor, frames: Tensor) -> Gaussian:
+        features = responses.flatten(1).reshape(*frames.shape[:2], -1)
+        return Gaussian.from_parameters(self.z_head(features).float())
 
     def z_prior(self, z: Tensor) -> Gaussian:
         """p(z_t | z_<t) for every t of a given motion (B, T, z_dim); the step before the first is zeros."""
         shifted = torch.cat([torch.zeros_like(z[:, :1]), z[:, :-1]], dim=1)
-        return Gaussian.from_parameters(self.prior_head(_run_lstm(self.prior_lstm, shifted)[0]).float())
+        return Gaussian.from_parameters(self.prior_head(run_lstm(self.prior_lstm, shifted)[0]).float())
 
     def sample_motion(self, batch: int, steps: int) -> Tensor:
         """A draw z_1..z_T from the motion prior, step by step: (batch, steps, z_dim)."""
         z, state, drawn = self.prior_head.weight.new_zeros(batch, 1, self.config.z_dim), None, []
         for _ in range(steps):
-            hidden, state = _run_lstm(self.prior_lstm, z, state)
+            hidden, state = run_lstm(self.prior_lstm, z, state)
             z = Gaussian.from_parameters(self.prior_head(hidden).float()).sample()
             drawn.append(z)
         return torch.cat(drawn, dim=1)
@@ -159,16 +175,7 @@ def sequential_vae_loss(
     }
 
 
-def _run_lstm(
-    lstm: nn.LSTM, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """An LSTM in fp32 also under autocast: CPUs without bf16 arithmetic have no bf16 kernel for it, and raise."""
-    with torch.autocast(inputs.device.type, enabled=False):
-        outputs, last = lstm(inputs.float(), state)
-    return outputs, last
-
-
-def _down(channels_in: int, channels_out: int) -> nn.Module:
+def down(channels_in: int, channels_out: int) -> nn.Module:
     """Half the resolution."""
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1, bias=False),

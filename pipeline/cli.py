@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from kineme.pipeline.commands import ingest, learn, search, shards, sources
+from kineme.pipeline.commands import ingest, learn, sample, search, shards, sources, study
 from kineme.pipeline.errors import RunError
 from kineme.retrieval.errors import RetrievalError
 from kineme.shards.errors import DataError
@@ -35,9 +35,11 @@ for command in (
     search.query,
     learn.predict,
     learn.swap,
+    sample.sample,
     learn.demo,
 ):
     app.command()(command)
+app.add_typer(study.app, name="study")
 
 
 def main() -> None:

@@ -32,6 +32,20 @@ def predictor_task(run: Run) -> FramePredictorTask:
     return run.task
 
 
+def sequential_vae_of(run: Run) -> SequentialVAE:
+    """The network of a sequential-vae run.
+
+    Raises:
+        RunError: the run is of another kind.
+    """
+    model = run.task.model
+    if not isinstance(model, SequentialVAE):
+        raise RunError(
+            f"{run.folder}: a {run.recipe.kind} run has no f and z to draw; give a run of a sequential-vae recipe"
+        )
+    return model
+
+
 @torch.inference_mode()
 def predict(
     run: Run, clip: Path, *, context: int, horizon: int, actions: Path | None = None, seed: int = 0

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from kineme.pipeline.errors import RunError
-from kineme.shards.sample import ClipRecord
-from kineme.shards.split import label_text
+from kineme.shards.records import read_records
+from kineme.shards.sample import ClipRecord, Label
+from kineme.shards.split import SplitSelector, label_text
 
 
 def label_of(record: ClipRecord, name: str) -> str:
@@ -17,3 +21,34 @@ def label_of(record: ClipRecord, name: str) -> str:
         known = ", ".join(sorted(record.labels)) or "none"
         raise RunError(f"clip {record.key} of {record.source} has no label {name!r}; choose one that it has: {known}")
     return label_text(record.labels[name])
+
+
+def label_line(labels: Mapping[str, Label]) -> str:
+    """Labels as one line that breaks between labels, never inside one."""
+    return ", ".join(f"{name} {value}".replace(" ", "\N{NO-BREAK SPACE}") for name, value in labels.items())
+
+
+def label_values(shards: Path, split: str | None, name: str) -> list[str]:
+    """All values of a label in a split of shards, as text and so sorted.
+
+    Raises:
+        RunError: a clip lacks it.
+        DataError: the shards cannot be read.
+    """
+    selector = SplitSelector.parse(split)
+    return sorted({label_of(record, name) for record in read_records(shards) if selector.matches(record)})
+
+
+def value_number(record: ClipRecord, name: str, values: Sequence[str]) -> int:
+    """The place of a clip's label among the values that a network was trained on.
+
+    Raises:
+        RunError: the clip lacks the label, or its value is none of them.
+    """
+    value = label_of(record, name)
+    if value not in values:
+        raise RunError(
+            f"clip {record.key} has {name} {value!r}, none of the {len(values)} classes of the training: "
+            "leave its clips out with a split, or train anew on shards that hold it"
+        )
+    return values.index(value)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe_models import KINDS as KINDS
 from kineme.pipeline.recipe_models import FramePredictorRecipe as FramePredictorRecipe
+from kineme.pipeline.recipe_models import JudgeRecipe as JudgeRecipe
 from kineme.pipeline.recipe_models import Recipe as Recipe
 from kineme.pipeline.recipe_models import SequentialVAERecipe as SequentialVAERecipe
 from kineme.pipeline.recipe_models import StaticsDynamicsRecipe as StaticsDynamicsRecipe

@@ -199,6 +199,25 @@ class StaticsDynamicsObjective(Section):
     appearance: AppearanceObjective = AppearanceObjective()
 
 
+class JudgeModel(Section):
+    """Sizes of the judge; see `kineme.models.judge.JudgeConfig`."""
+
+    frame_size: Annotated[int, Field(ge=16, multiple_of=16)] = 64
+    width: Count = 16
+    hidden_dim: Count = 128
+
+
+class JudgeObjective(Section):
+    """Which labels it learns, and the most noise on its frames (standard deviation, of colours from 0 to 1).
+
+    ``classes``, the values of each label, are found in the shards where they are left out.
+    """
+
+    labels: Annotated[list[str], Field(min_length=1)]
+    classes: dict[str, list[str]] = Field(default_factory=dict)
+    noise: Weight = 0.1
+
+
 class _Recipe(Section):
     data: DataSection = DataSection()
     optimizer: OptimizerSection = OptimizerSection()
@@ -232,6 +251,14 @@ class VideoBaselineRecipe(_Recipe):
     objective: VideoBaselineObjective = VideoBaselineObjective()
 
 
+class JudgeRecipe(_Recipe):
+    """A run of the judge, by which clips that a sequential VAE generates are measured."""
+
+    kind: Literal["judge"]
+    model: JudgeModel = JudgeModel()
+    objective: JudgeObjective
+
+
 class StaticsDynamicsRecipe(_Recipe):
     """A run of the statics/dynamics encoder of thesis chapter 7; ``optimizer`` is that of its second stage."""
 
@@ -242,7 +269,7 @@ class StaticsDynamicsRecipe(_Recipe):
 
 
 Recipe = Annotated[
-    StaticsDynamicsRecipe | SequentialVAERecipe | FramePredictorRecipe | VideoBaselineRecipe,
+    StaticsDynamicsRecipe | SequentialVAERecipe | FramePredictorRecipe | VideoBaselineRecipe | JudgeRecipe,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[_Recipe]] = {
@@ -250,6 +277,7 @@ KINDS: dict[str, type[_Recipe]] = {
     "sequential-vae": SequentialVAERecipe,
     "frame-predictor": FramePredictorRecipe,
     "video-baseline": VideoBaselineRecipe,
+    "judge": JudgeRecipe,
 }
 
 
@@ -259,4 +287,6 @@ def network_settings(recipe: Recipe) -> dict[str, Any]:
     if isinstance(recipe, VideoBaselineRecipe):
         head = recipe.objective.model_dump(include={"kind", "classes", "keypoints"})
         settings |= {f"objective.{name}": value for name, value in head.items()}
+    if isinstance(recipe, JudgeRecipe):
+        settings["objective.classes"] = recipe.objective.classes
     return settings

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from kineme.pipeline.labels import label_line
 from kineme.pipeline.pictures import contact_sheet
 from kineme.pipeline.recipe import read_yaml
 from kineme.retrieval.errors import RetrievalError
@@ -135,9 +136,9 @@ def answer_query(index: Index, clip: str, *, by: Space, k: int, where: str | Non
 def draw_answer(index: Index, answer: Answer) -> Image.Image:
     """The contact sheet of an answer: the query's film strip, then those of the hits with rank, score and labels."""
     strips = index.previews([hit.key for hit in answer.hits])
-    query = f"query by {answer.by}\n{answer.name}\n{_label_line(answer.labels)}"
+    query = f"query by {answer.by}\n{answer.name}\n{label_line(answer.labels)}"
     hits = [
-        (strips[hit.key], f"{hit.rank}    {hit.score:.3f}\n{_label_line(hit.labels)}\n{hit.source}")
+        (strips[hit.key], f"{hit.rank}    {hit.score:.3f}\n{label_line(hit.labels)}\n{hit.source}")
         for hit in answer.hits
     ]
     return contact_sheet(answer.frames, query, hits)
@@ -159,11 +160,6 @@ def _common(index: Index, column: str) -> float | None:
     """The value that all clips of an index have in a numeric column of the metadata; None where they differ."""
     values = set(index.metadata.column(column).to_pylist())
     return float(values.pop()) if len(values) == 1 else None
-
-
-def _label_line(labels: dict[str, Label]) -> str:
-    """Labels as one line that breaks between labels, never inside one."""
-    return ", ".join(f"{name} {value}".replace(" ", "\N{NO-BREAK SPACE}") for name, value in labels.items())
 
 
 def _stored_frames(shards: Path, keys: Collection[str]) -> Iterator[tuple[str, Frames]]:

@@ -42,6 +42,14 @@ def encoder_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def judge_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A judge of two labels of the digits, likewise."""
+    from tiny_runs import JUDGE, make_run
+
+    return make_run(JUDGE, digits, tmp_path_factory.mktemp("judge run"))
+
+
+@pytest.fixture(scope="session")
 def statics_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A statics/dynamics encoder, likewise: an epoch for the transformer, one for the rest."""
     from tiny_runs import STATICS_DYNAMICS, make_run

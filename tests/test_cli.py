@@ -25,7 +25,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 def test_every_verb_of_the_design_is_there() -> None:
     assert set(VERBS) >= {
         *("datasets", "fetch", "ingest", "inspect", "verify", "train", "evaluate", "index", "query", "predict"),
-        *("swap", "demo"),
+        *("swap", "sample", "demo"),
     }
 
 

@@ -53,6 +53,12 @@ model: {{frame_size: 32, clip_frames: 5, width: 4, latent_channels: 4, dynamics_
 objective: {{label: speeds}}
 {_COMMON}"""
 
+JUDGE = f"""
+kind: judge
+model: {{frame_size: 32, width: 2, hidden_dim: 8}}
+objective: {{labels: [speeds, wall_hit]}}
+{_COMMON}"""
+
 
 def make_digits(root: Path) -> Path:
     source = find_source("moving-digits")

@@ -54,8 +54,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="retrieval, motion-retrieval, disentanglement, linear-probe, attentive-linear, finetune or "
-            "prediction; the first that fits the run if left out.",
+            help="retrieval, motion-retrieval, disentanglement, disagreement, generation, linear-probe, "
+            "attentive-linear, finetune, prediction or accuracy; the first that fits the run if left out.",
         ),
     ] = None,
     split: Annotated[

@@ -81,7 +81,7 @@ def complete_recipe(recipe: Recipe, shards: Path) -> Recipe:
         RunError: the shards lack the labels or keypoints that it learns from.
         DataError: the shards cannot be read.
     """
-    from kineme.pipeline.recipe import VideoBaselineRecipe
+    from kineme.pipeline.recipe import JudgeRecipe, VideoBaselineRecipe
 
     if recipe.data.fps is None:
         data = recipe.data.model_copy(update={"fps": common_fps(shards)})
@@ -90,12 +90,16 @@ def complete_recipe(recipe: Recipe, shards: Path) -> Recipe:
         from kineme.pipeline.tasks.video_baseline import complete_objective
 
         return complete_objective(recipe, shards)
+    if isinstance(recipe, JudgeRecipe):
+        from kineme.pipeline.tasks.judge import complete_judge
+
+        return complete_judge(recipe, shards)
     return recipe
 
 
 def make_task(recipe: Recipe) -> Task:
     """The task a recipe describes, with fresh weights."""
-    from kineme.pipeline.recipe import SequentialVAERecipe, StaticsDynamicsRecipe, VideoBaselineRecipe
+    from kineme.pipeline.recipe import JudgeRecipe, SequentialVAERecipe, StaticsDynamicsRecipe, VideoBaselineRecipe
 
     if isinstance(recipe, SequentialVAERecipe):
         from kineme.pipeline.tasks.sequential_vae import SequentialVAETask
@@ -109,6 +113,10 @@ def make_task(recipe: Recipe) -> Task:
         from kineme.pipeline.tasks.video_baseline import VideoBaselineTask
 
         return VideoBaselineTask(recipe)
+    if isinstance(recipe, JudgeRecipe):
+        from kineme.pipeline.tasks.judge import JudgeTask
+
+        return JudgeTask(recipe)
     from kineme.pipeline.tasks.frame_predictor import FramePredictorTask
 
     return FramePredictorTask(recipe)

@@ -13,15 +13,13 @@ from torch import Tensor, nn
 from kineme.models.frame_autoencoder import squared_error
 from kineme.models.video_baseline import MAX_INTERCHANGEABLE, VideoBaseline, VideoBaselineConfig, displacement_loss
 from kineme.pipeline.errors import RunError
-from kineme.pipeline.labels import label_of
+from kineme.pipeline.labels import label_values, value_number
 from kineme.pipeline.optimisation import ParameterGroup, one_group, one_stage
 from kineme.pipeline.recipe import VideoBaselineRecipe
 from kineme.pipeline.tasks import TrainingClips
 from kineme.pipeline.tasks.windows import random_window, window_frames
 from kineme.shards.loader import clip_loader
-from kineme.shards.records import read_records
 from kineme.shards.sample import ClipRecord
-from kineme.shards.split import SplitSelector
 
 _MOVING = ("affine", "horizontal_flip", "vertical_flip")
 
@@ -78,7 +76,7 @@ class VideoBaselineTask:
             RunError: a clip lacks the label, or its value is none of the classes.
         """
         o = self._objective
-        return torch.tensor([o.classes.index(_class_of(record, o.label, o.classes)) for record in records])
+        return torch.tensor([value_number(record, o.label, o.classes) for record in records])
 
     def pictures(self, frames: Tensor) -> dict[str, Tensor]:
         """The first frames, and where it learns from them their reconstruction."""
@@ -99,9 +97,7 @@ def complete_objective(recipe: VideoBaselineRecipe, shards: Path) -> VideoBaseli
     """
     o = recipe.objective
     if o.kind == "classification" and not o.classes:
-        selector = SplitSelector.parse(recipe.data.split)
-        records = [record for record in read_records(shards) if selector.matches(record)]
-        found: dict[str, Any] = {"classes": sorted({label_of(record, o.label) for record in records})}
+        found: dict[str, Any] = {"classes": label_values(shards, recipe.data.split, o.label)}
     elif o.kind == "displacement" and o.keypoints is None:
         data = recipe.data
         clips = clip_loader(shards, batch_size=1, clip_frames=2, split=data.split, endless=data.endless)
@@ -136,13 +132,3 @@ def _keypoints(keypoints: Tensor | None, wanted: int | None = None) -> Tensor:
             f"objective.keypoints is {wanted}, but the shards hold {keypoints.shape[2]} a frame; leave it out"
         )
     return keypoints
-
-
-def _class_of(record: ClipRecord, label: str, classes: Sequence[str]) -> str:
-    value = label_of(record, label)
-    if value not in classes:
-        raise RunError(
-            f"clip {record.key} has {label} {value!r}, none of the {len(classes)} classes of the training: "
-            "leave its clips out with a split, or train anew on shards that hold it"
-        )
-    return value

@@ -1,0 +1,137 @@
+"""Clips before the judge: true ones, and those that a sequential VAE decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kineme.models.sequential_vae import SequentialVAE
+from kineme.pipeline.errors import RunError
+from kineme.pipeline.frames import to_model
+from kineme.pipeline.generation import sequential_vae_of
+from kineme.pipeline.protocols import Metrics
+from kineme.pipeline.recipe import SequentialVAERecipe
+from kineme.pipeline.run import Run, load_run
+from kineme.pipeline.tasks.judge import JudgeTask
+from kineme.shards.loader import clip_loader
+
+Answers = dict[str, Tensor]
+"""The judge's log-probabilities, float64 on the CPU: of each label by name, (N, values)."""
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Judging:
+    """A sequential VAE and the judge of what it draws.
+
+    Attributes:
+        model: whose clips are judged.
+        judge: their judge.
+        motion: labels of the judge that the motion z must decide.
+        content: its other labels, which belong to the content f.
+        clip_frames: T of a clip, as the run's encoder takes it.
+        frame_step: distance of two of its frames, in stored frames.
+        device: where both compute.
+    """
+
+    model: SequentialVAE
+    judge: JudgeTask
+    motion: tuple[str, ...]
+    content: tuple[str, ...]
+    clip_frames: int
+    frame_step: int
+    device: torch.device
+
+    def answers(self, frames: Tensor) -> Answers:
+        """What the judge says of frames (N, T, C, H, W) in [0, 1]."""
+        return ask(self.judge, frames)
+
+    def clips(self, shards: Path, split: str) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """See :func:`true_clips`."""
+        return true_clips(self.judge, shards, split, self.clip_frames, self.frame_step, self.device)
+
+
+def load_judging(run: Run, folder: Path | None, motion: Sequence[str]) -> Judging:
+    """A run beside its judge.
+
+    Args:
+        run: of a sequential-vae recipe.
+        folder: of the judge's run.
+        motion: labels that the motion decides.
+
+    Raises:
+        RunError: another kind of run; no folder given, no judge in it, one of another frame size or without those
+            labels.
+    """
+    model, recipe = sequential_vae_of(run), run.recipe
+    assert isinstance(recipe, SequentialVAERecipe)
+    if folder is None:
+        raise RunError(
+            "--option judge=RUN is missing: train a judge with kineme train judge/sprites --data SHARDS --out RUN"
+        )
+    judge = judge_task(load_run(folder, run.device))
+    if judge.frame_size != run.task.frame_size:
+        raise RunError(
+            f"{folder}: judges frames of {judge.frame_size} px, {run.folder} draws {run.task.frame_size} px; "
+            f"train a judge with --set model.frame_size={run.task.frame_size}"
+        )
+    labels = tuple(judge.model.config.classes)
+    unknown = [label for label in motion if label not in labels]
+    if unknown:
+        raise RunError(f"--option motion: {', '.join(unknown)} is no label of the judge's; it has {', '.join(labels)}")
+    content = tuple(label for label in labels if label not in motion)
+    return Judging(model, judge, tuple(motion), content, recipe.encode_frames, recipe.data.frame_step, run.device)
+
+
+def judge_task(run: Run) -> JudgeTask:
+    """The task of a judge's run. Raises a RunError for a run of another kind."""
+    if not isinstance(run.task, JudgeTask):
+        raise RunError(f"{run.folder}: a {run.recipe.kind} run judges nothing; give a run of a judge recipe")
+    return run.task
+
+
+def true_clips(
+    judge: JudgeTask, shards: Path, split: str, clip_frames: int, frame_step: int, device: torch.device
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """All clips of a split: frames (B, T, C, H, W) in [0, 1] on the device, and the true values of each label, (B,).
+
+    Raises:
+        RunError: a clip lacks a label, or has a value that the judge was not trained on.
+        DataError: no clips of the split, clips too short, or damaged shards.
+    """
+    for batch in clip_loader(shards, batch_size=_BATCH, clip_frames=clip_frames, frame_step=frame_step, split=split):
+        yield to_model(batch.frames.to(device), judge.frame_size), judge.targets(batch.records)
+
+
+def ask(judge: JudgeTask, frames: Tensor) -> Answers:
+    """The judge's answers on frames (N, T, C, H, W) in [0, 1]."""
+    return {label: answer.double().cpu() for label, answer in judge.model(frames.float()).items()}
+
+
+def joined(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors of several batches, name by name, as those of all clips."""
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def accuracies(answers: Answers, targets: dict[str, Tensor], prefix: str) -> Metrics:
+    """``PREFIX/LABEL_accuracy``: how often the likeliest value is the true one, of each label in ``answers``."""
+    return {
+        f"{prefix}/{label}_accuracy": (answer.argmax(dim=-1) == targets[label]).double().mean().item()
+        for label, answer in answers.items()
+    }
+
+
+def mean_and_spread(draws: Sequence[Metrics]) -> Metrics:
+    """The mean of each figure over draws; its standard deviation under ``NAME/spread`` where there are several."""
+    metrics: Metrics = {}
+    for name in draws[0]:
+        values = torch.tensor([draw[name] for draw in draws], dtype=torch.float64)
+        metrics[name] = values.mean().item()
+        if len(draws) > 1:
+            metrics[f"{name}/spread"] = values.std().item()
+    return metrics

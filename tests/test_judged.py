@@ -1,0 +1,152 @@
+"""The protocols that put a sequential VAE's clips before a judge: disagreement and generation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import ENCODER, TEST_CLIPS, make_run
+from torch import Tensor, nn
+
+from kineme.models.sequential_vae import SequentialVAE
+from kineme.pipeline.errors import RunError
+from kineme.pipeline.evaluation import evaluate_run
+from kineme.pipeline.protocols.disagreement import compare, kl_of, measure_disagreement
+from kineme.pipeline.protocols.generation import inception_scores, measure_generation
+from kineme.pipeline.protocols.judged import joined, load_judging, mean_and_spread
+from kineme.pipeline.run import Run, load_run
+
+SHARDS = "shards"
+
+
+def answers_of(count: int, values: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, values, generator=generator, dtype=torch.float64).log_softmax(dim=-1)
+
+
+def test_kl_against_loops() -> None:
+    p, q = answers_of(6, 4), answers_of(6, 4, seed=1)
+    for row, value in enumerate(kl_of(p, q).tolist()):
+        slow = sum(math.exp(a) * (a - b) for a, b in zip(p[row].tolist(), q[row].tolist(), strict=True))
+        assert value == pytest.approx(slow)
+
+
+def test_disagreement_counts_other_answers_in_percent() -> None:
+    truth = answers_of(8, 3)
+    decoded = truth.clone()
+    decoded[:2] = truth[:2].roll(1, dims=-1)
+    figures = compare({"hair": decoded}, {"hair": truth}, "/of_means")
+    assert figures["disagreement/hair/of_means"] == 25
+    assert figures["kl_recon/hair/of_means"] == pytest.approx(kl_of(decoded, truth).sum().item() / 8)
+    assert compare({"hair": truth}, {"hair": truth}) == {"disagreement/hair": 0, "kl_recon/hair": 0}
+
+
+def test_inception_scores_of_certain_and_of_clueless_judges() -> None:
+    certain = torch.eye(9, dtype=torch.float64).mul(200).log_softmax(dim=-1)
+    assert inception_scores(certain) == pytest.approx({"inception_score": 9, "h_y_given_x": 0, "h_y": math.log(9)})
+    always_the_same = certain[:1].expand(9, -1)
+    assert inception_scores(always_the_same) == pytest.approx({"inception_score": 1, "h_y_given_x": 0, "h_y": 0})
+    clueless = torch.zeros(5, 9, dtype=torch.float64).log_softmax(dim=-1)
+    assert inception_scores(clueless) == pytest.approx(
+        {"inception_score": 1, "h_y_given_x": math.log(9), "h_y": math.log(9)}
+    )
+
+
+def test_inception_score_is_the_mean_divergence_from_the_marginal() -> None:
+    answers = answers_of(7, 4)
+    marginal = answers.exp().mean(dim=0).log()
+    divergence = sum(kl_of(row[None], marginal[None]).item() for row in answers) / 7
+    assert inception_scores(answers)["inception_score"] == pytest.approx(math.exp(divergence))
+
+
+def test_spread_is_that_of_the_draws() -> None:
+    assert mean_and_spread([{"a": 1.0}, {"a": 3.0}]) == pytest.approx({"a": 2, "a/spread": math.sqrt(2)})
+    assert mean_and_spread([{"a": 1.0}]) == {"a": 1}
+
+
+def deaf_to(run: Run, what: str) -> SequentialVAE:
+    """The run's network, its decoder made to ignore f or z."""
+    model = run.task.model
+    assert isinstance(model, SequentialVAE)
+    first = model.decoder.layers[0]
+    assert isinstance(first, nn.Linear)
+    z_dim = model.config.z_dim
+    with torch.no_grad():
+        first.weight[:, slice(z_dim) if what == "z" else slice(z_dim, None)] = 0
+    return model
+
+
+@pytest.mark.parametrize(("deaf", "label"), [("z", "wall_hit"), ("f", "speeds")])
+def test_what_is_drawn_anew_is_the_other_half(
+    digits: Path, encoder_run: Path, judge_run: Path, deaf: str, label: str
+) -> None:
+    """With a decoder deaf to what is drawn, the figures of means are those of a plain reconstruction."""
+    run = load_run(encoder_run)
+    model = deaf_to(run, deaf)
+    judging = load_judging(run, judge_run, ("speeds",))
+    decoded, truths, right = [], [], []
+    with torch.inference_mode():
+        for frames, targets in judging.clips(digits / SHARDS, "test"):
+            f, z = model.encode(frames)
+            decoded.append(judging.answers(model.decode(f.mean, z.mean)))
+            truths.append(judging.answers(frames))
+            right.append(decoded[-1][label].argmax(dim=-1) == targets[label])
+    slow = compare(joined(decoded), joined(truths), "/of_means")
+    figures = measure_disagreement(run, digits / SHARDS, "test", judge=judge_run, motion=("speeds",), draws=2)
+    assert figures["clips"] == TEST_CLIPS
+    for kind in ("disagreement", "kl_recon"):
+        assert figures[f"{kind}/{label}/of_means"] == pytest.approx(slow[f"{kind}/{label}/of_means"])
+        assert figures[f"{kind}/{label}/of_means/spread"] == pytest.approx(0, abs=1e-9)
+    drawn = measure_generation(run, digits / SHARDS, "test", judge=judge_run, motion="speeds", draws=2)
+    assert drawn[f"generation/{label}_accuracy"] == pytest.approx(torch.cat(right).double().mean().item())
+
+
+def test_samples_differ_from_means_and_the_seed_decides(digits: Path, encoder_run: Path, judge_run: Path) -> None:
+    def measure(seed: int) -> dict[str, float]:
+        run = load_run(encoder_run)
+        return measure_disagreement(
+            run, digits / SHARDS, "test", judge=judge_run, motion=("speeds",), draws=1, seed=seed
+        )
+
+    first = measure(0)
+    assert measure(0) == first
+    assert measure(1) != first
+    assert first["kl_recon/speeds"] != first["kl_recon/speeds/of_means"]
+    assert not any(name.endswith("/spread") for name in first)
+
+
+def test_how_certain_and_how_right_the_judge_is_stands_beside(digits: Path, encoder_run: Path, judge_run: Path) -> None:
+    options = {"judge": str(judge_run), "motion": "speeds", "draws": "1"}
+    drawn = evaluate_run(encoder_run, digits / SHARDS, "generation", options=options)["metrics"]
+    own = evaluate_run(judge_run, digits / SHARDS)["metrics"]
+    assert {name: drawn[name] for name in own} == own
+    assert {name.split("/")[1] for name in drawn if name.startswith("generation")} == {
+        "speeds_accuracy",
+        "wall_hit_accuracy",
+        "inception_score",
+        "h_y_given_x",
+        "h_y",
+    }
+
+
+def test_no_judge(digits: Path, encoder_run: Path) -> None:
+    with pytest.raises(RunError, match="judge=RUN is missing"):
+        evaluate_run(encoder_run, digits / SHARDS, "disagreement")
+
+
+def test_a_run_that_judges_nothing(digits: Path, encoder_run: Path) -> None:
+    with pytest.raises(RunError, match="a sequential-vae run judges nothing"):
+        evaluate_run(encoder_run, digits / SHARDS, "disagreement", options={"judge": str(encoder_run)})
+
+
+def test_a_label_that_the_judge_has_not(digits: Path, encoder_run: Path, judge_run: Path) -> None:
+    with pytest.raises(RunError, match="--option motion: action is no label of the judge's; it has speeds, wall_hit"):
+        evaluate_run(encoder_run, digits / SHARDS, "generation", options={"judge": str(judge_run)})
+
+
+def test_a_judge_of_another_frame_size(digits: Path, judge_run: Path, tmp_path: Path) -> None:
+    larger = make_run(ENCODER, digits, tmp_path, "model.frame_size=64", "training.epochs=1")
+    with pytest.raises(RunError, match=r"judges frames of 32 px, .* draws 64 px"):
+        evaluate_run(larger, digits / SHARDS, "disagreement", options={"judge": str(judge_run)})
