@@ -12,16 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
+from table_runs import Row, evaluate_once, over_seeds, read, table, train_once
+
 from kineme.pipeline.recipe import StaticsDynamicsRecipe, load_recipe
-from kineme.pipeline.run import environment
 
 RESULTS = Path(__file__).parent / "results"
 AS_WRITTEN = (
@@ -32,15 +28,6 @@ AS_WRITTEN = (
     "objective.prediction={coefficient: 0.25}",
     "optimizer.lr=0.001",
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the table: what is trained for it, and what its metrics are called."""
-
-    name: str
-    recipe: str
-    settings: tuple[str, ...]
 
 
 def rows(full: bool) -> list[Row]:
@@ -66,16 +53,14 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--out", type=Path, help="default results/chapter7-{cpu,gpu}.json")
     args = parser.parse_args()
-    table = rows(args.full)
-    wanted = [(row, seed) for seed in range(args.seeds) for row in table]
+    wanted_rows = rows(args.full)
+    wanted = [(row, seed) for seed in range(args.seeds) for row in wanted_rows]
     chosen = None if args.only is None else set(filter(None, args.only.split(",")))
     for row, seed in wanted:
         if chosen is None or f"{row.name}:{seed}" in chosen:
             measure(row, seed, args.shards, args.work, [*length(row, args.epochs), *args.settings])
     out = args.out or RESULTS / f"chapter7-{'gpu' if args.full else 'cpu'}.json"
-    gathered = gather(table, args.seeds, args.work)
-    command = "python benchmarks/chapter7.py " + " ".join(sys.argv[1:])
-    out.write_text(json.dumps({**gathered, "command": command}, indent=1) + "\n")
+    out.write_text(json.dumps(gather(wanted_rows, args.seeds, args.work), indent=1) + "\n")
     print(out)
 
 
@@ -90,40 +75,22 @@ def length(row: Row, epochs: int | None) -> list[str]:
 
 def measure(row: Row, seed: int, shards: Path, work: Path, settings: list[str]) -> None:
     """Train and evaluate one run, as far as that has not been done."""
-    run, figures = work / f"{row.name}-{seed}", work / f"{row.name}-{seed}.json"
+    figures = work / f"{row.name}-{seed}.json"
     if figures.exists():
         return
-    if not (run / "trained").exists():
-        given = [*row.settings, f"training.seed={seed}", *settings]
-        options = [part for setting in given for part in ("--set", setting)]
-        resume = ["--resume"] if (run / "checkpoints" / "last.ckpt").exists() else []
-        kineme("train", row.recipe, "--data", str(shards), "--out", str(run), *options, *resume)
-        (run / "trained").touch()
+    run = train_once(row, seed, shards, work, settings)
     # Neighbours by pixels and flow are taken from the runs of "best".
-    fewer = [] if row.name == "best" else ["--option", "baselines=false"]
-    protocol = ["--protocol", "motion-retrieval", *fewer]
-    kineme("evaluate", str(run), "--data", str(shards), *protocol, "--out", str(figures))
+    evaluate_once(run, shards, "motion-retrieval", figures, [] if row.name == "best" else ["baselines=false"])
 
 
-def kineme(*arguments: str) -> None:
-    subprocess.run([str(Path(sys.executable).with_name("kineme")), *arguments], check=True)
-
-
-def gather(table: list[Row], seeds: int, work: Path) -> dict[str, Any]:
+def gather(rows: list[Row], seeds: int, work: Path) -> dict[str, Any]:
     """The table's metrics out of the figures of the runs that are there."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in table:
-        files = [work / f"{row.name}-{seed}.json" for seed in range(seeds)]
-        found[row.name] = [json.loads(file.read_text()) for file in files if file.exists()]
+    found = {row.name: read(work / f"{row.name}-{seed}.json" for seed in range(seeds)) for row in rows}
     metrics: dict[str, float] = {}
 
     def take(name: str, source: str, metric: str) -> None:
         values = [result["metrics"][f"motion_retrieval/{metric}"] for result in found[source]]
-        if values:
-            metrics[f"motion_retrieval/{name}"] = mean(values)
-            metrics[f"motion_retrieval/{name}/seeds"] = len(values)
-            metrics[f"motion_retrieval/{name}/least"] = min(values)
-            metrics[f"motion_retrieval/{name}/most"] = max(values)
+        metrics.update(over_seeds(f"motion_retrieval/{name}", values))
 
     for quantity in ("displacement", "way_to_oracle"):
         for end in ("", "_low", "_high"):
@@ -138,24 +105,7 @@ def gather(table: list[Row], seeds: int, work: Path) -> dict[str, Any]:
     for source in ("best", "written", "supervised"):
         for name in ("r2_position", "r2_displacement", "r2_position_from_displacement"):
             take(f"{name}_{source}", source, name)
-    results = [result for several in found.values() for result in several]
-    if not results:
-        raise SystemExit(f"{work}: no run has been measured there")
-    return {
-        "protocol": "motion-retrieval",
-        "metrics": metrics,
-        "device": results[0]["device"],
-        "date": datetime.now(UTC).date().isoformat(),
-        "data": results[0]["data"],
-        "versions": environment()["versions"],
-        "runs": {
-            source: [
-                {key: result[key] for key in ("recipe", "metrics", "device", "seconds", "date", "command")}
-                for result in several
-            ]
-            for source, several in found.items()
-        },
-    }
+    return table(metrics, found, "motion-retrieval")
 
 
 if __name__ == "__main__":

@@ -93,34 +93,28 @@ class SequentialVAE(nn.Module):
         # Nearly twice the speed on a CPU, and what tensor cores want.
         self.to(memory_format=torch.channels_last)
 
-    def encode(self, frames: Tensor) -> tuple[Gaussian, Gaussian]:
-        """q(f | x_1:T) of shape (B, f_dim) and q(z_t | x_t) of shape (B, T, z_dim), for any T >= 1."""
-        third = self._third_convolution(frames)
-        features = self.convolutions[3](third)
-        return self._content(third if self.config.pooled_content else features, frames), self._motion(features, frames)
+    def encode(self, frames: Tensor, motion_view: Tensor | None = None) -> tuple[Gaussian, Gaussian]:
+        """q(f | x_1:T) of shape (B, f_dim) and q(z_t | x_t) of shape (B, T, z_dim), for any T >= 1.
 
-    def encode_content(self, frames: Tensor) -> Gaussian:
-        """q(f | x_1:T) alone, at less cost where the motion is not wanted, too."""
-        third = self._third_convolution(frames)
-        return self._content(third if self.config.pooled_content else self.convolutions[3](third), frames)
-
-    def encode_motion(self, frames: Tensor) -> Gaussian:
-        """q(z_t | x_t) alone."""
-        return self._motion(self.convolutions[3](self._third_convolution(frames)), frames)
-
-    def _third_convolution(self, frames: Tensor) -> Tensor:
-        images = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        responses: Tensor = self.convolutions[:3](images)
-        return responses
-
-    def _content(self, responses: Tensor, frames: Tensor) -> Gaussian:
-        of_frames = responses.amax(dim=(2, 3)) if self.config.pooled_content else responses.flatten(1)
-        last_hidden = run_lstm(self.f_lstm, of_frames.reshape(*frames.shape[:2], -1))[0][:, -1]
-        return Gaussian.from_parameters(self.f_head(last_hidden).float())
-
-    def _motion(self, responses: Tensor, frames: Tensor) -> Gaussian:
-        features = responses.flatten(1).reshape(*frames.shape[:2], -1)
-        return Gaussian.from_parameters(self.z_head(features).float())
+        Args:
+            frames: the clips, (B, T, C, H, W).
+            motion_view: of the same shape: what z_t is read from instead. Both then share the statistics of a batch.
+        """
+        seen = frames if motion_view is None else torch.cat([frames, motion_view])
+        images = seen.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        views = 1 if motion_view is None else 2
+        third = self.convolutions[:3](images)
+        if self.config.pooled_content:
+            of_content = third.chunk(views)[0].amax(dim=(2, 3))
+            of_motion = self.convolutions[3](third.chunk(views)[-1]).flatten(1)
+        else:
+            fourth = self.convolutions[3](third).flatten(1)
+            of_content, of_motion = fourth.chunk(views)[0], fourth.chunk(views)[-1]
+        last_hidden = run_lstm(self.f_lstm, of_content.reshape(*frames.shape[:2], -1))[0][:, -1]
+        return (
+            Gaussian.from_parameters(self.f_head(last_hidden).float()),
+            Gaussian.from_parameters(self.z_head(of_motion.reshape(*frames.shape[:2], -1)).float()),
+        )
 
     def z_prior(self, z: Tensor) -> Gaussian:
         """p(z_t | z_<t) for every t of a given motion (B, T, z_dim); the step before the first is zeros."""
@@ -142,15 +136,29 @@ class SequentialVAE(nn.Module):
         images: Tensor = self.decoder(repeated.flatten(0, 1), z.flatten(0, 1))
         return images.reshape(*z.shape[:2], *images.shape[1:])
 
-    def forward(self, frames: Tensor) -> SequentialVAEOutput:
-        """Encode, draw f and z, decode. The prior of z_t is conditioned on the drawn z_<t, as in the objective."""
-        f_posterior, z_posterior = self.encode(frames)
+    def forward(
+        self, frames: Tensor, motion_view: Tensor | None = None, decoded: Tensor | None = None
+    ) -> SequentialVAEOutput:
+        """Encode, draw f and z, decode. The prior of z_t is conditioned on the drawn z_<t, as in the objective.
+
+        Args:
+            frames: the clips.
+            motion_view: see :meth:`encode`.
+            decoded: numbers of the frames to decode, (N,) int64; all if not given.
+        """
+        f_posterior, z_posterior = self.encode(frames, motion_view)
         f, z = f_posterior.sample(), z_posterior.sample()
-        return SequentialVAEOutput(self.decode(f, z), f_posterior, z_posterior, self.z_prior(z))
+        reconstruction = self.decode(f, z if decoded is None else z[:, decoded])
+        return SequentialVAEOutput(reconstruction, f_posterior, z_posterior, self.z_prior(z))
 
 
 def sequential_vae_loss(
-    output: SequentialVAEOutput, frames: Tensor, *, beta: float = 1.0, sigma: float = 1.0
+    output: SequentialVAEOutput,
+    frames: Tensor,
+    *,
+    beta: float = 1.0,
+    beta_motion: float | None = None,
+    sigma: float = 1.0,
 ) -> dict[str, Tensor]:
     """The negative ELBO of section 2 with the beta of section 6: summed over pixels and time, mean over the batch.
 
@@ -160,15 +168,24 @@ def sequential_vae_loss(
     ||x - reconstruction||^2 / (2 sigma^2) summed over a clip, up to a constant, which is dropped here. The paper's
     sigma is 1. A smaller one weighs fine detail higher against both divergences.
 
+    Args:
+        output: what the network made of clips of T frames.
+        frames: the true frames behind ``output.reconstruction``. Where they are fewer than T, they stand for the sum
+            over all: it is their mean, times T.
+        beta: of both divergences.
+        beta_motion: of that of z instead, if given.
+        sigma: standard deviation of p(x_t | z_t, f), of colours from 0 to 1.
+
     Returns:
         Scalars: ``loss`` and its parts ``reconstruction``, ``kl_f`` and ``kl_z`` (before beta).
     """
     squared_error = (output.reconstruction.float() - frames).square().sum(dim=(1, 2, 3, 4))
-    reconstruction = (squared_error / (2 * sigma**2)).mean()
+    share = frames.shape[1] / output.z_posterior.mean.shape[1]
+    reconstruction = (squared_error / (2 * sigma**2)).mean() / share
     kl_f = kl_to_standard_normal(output.f_posterior).mean()
     kl_z = kl_divergence(output.z_posterior, output.z_prior).sum(dim=1).mean()
     return {
-        "loss": reconstruction + beta * (kl_f + kl_z),
+        "loss": reconstruction + beta * kl_f + (beta if beta_motion is None else beta_motion) * kl_z,
         "reconstruction": reconstruction,
         "kl_f": kl_f,
         "kl_z": kl_z,

@@ -31,11 +31,19 @@ class SequentialVAEModel(Section):
 
 
 class SequentialVAEObjective(Section):
-    """Weights of the objective: beta on both divergences, reached after ``kl_warmup`` of the training; sigma of x."""
+    """Weights of the objective: beta on both divergences, reached after ``kl_warmup`` of the training; sigma of x.
+
+    ``beta_motion`` is where the weight of the motion's divergence goes instead, in equal steps from ``beta`` over the
+    run. ``restricted_views`` is an objective of ours, see `kineme.models.restricted_views`. ``frames_per_clip`` random
+    frames of each clip, all if left out, are decoded and stand for the sum over t.
+    """
 
     beta: Weight = 1.0
     sigma: Annotated[float, Field(gt=0)] = 1.0
     kl_warmup: Share = 0.0
+    beta_motion: Weight | None = None
+    restricted_views: bool = False
+    frames_per_clip: Count | None = None
 
 
 class FramePredictorModel(Section):

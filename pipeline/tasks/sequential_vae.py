@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from kineme.models.restricted_views import rearranged, recoloured
 from kineme.models.schedules import kl_weight
 from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, sequential_vae_loss
 from kineme.pipeline.optimisation import ParameterGroup, one_group, one_stage
@@ -30,9 +32,18 @@ class SequentialVAETask:
 
     def losses(self, clips: TrainingClips, progress: float) -> dict[str, Tensor]:
         """The negative ELBO and its three parts, from the frames alone."""
-        o = self._objective
+        o, frames = self._objective, clips.frames
         beta = kl_weight(progress, kind="monotonic", beta=o.beta, ratio=o.kl_warmup) if o.kl_warmup else o.beta
-        return sequential_vae_loss(self.model(clips.frames), clips.frames, beta=beta, sigma=o.sigma)
+        beta_motion = None if o.beta_motion is None else beta + progress * (o.beta_motion - beta)
+        decoded = None
+        if o.frames_per_clip is not None:
+            decoded = torch.randperm(frames.shape[1], device=frames.device)[: o.frames_per_clip]
+        if o.restricted_views:
+            output = self.model(rearranged(frames), recoloured(frames), decoded)
+        else:
+            output = self.model(frames, decoded=decoded)
+        truth = frames if decoded is None else frames[:, decoded]
+        return sequential_vae_loss(output, truth, beta=beta, beta_motion=beta_motion, sigma=o.sigma)
 
     def pictures(self, frames: Tensor) -> dict[str, Tensor]:
         """The truth, its reconstruction from posterior means, and each clip's motion with the next clip's content."""

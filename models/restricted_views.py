@@ -1,0 +1,55 @@
+"""An objective of ours for the sequential VAE: content and motion are each read from a view that hides the other.
+
+Nothing in the ELBO tells f from z: what stays the same in a clip may as well be carried by every z_t, at next to no
+cost to the bound, and what a clip does by f. Here the two encoders see different views of a clip x, and the decoder
+must draw x itself:
+
+    L = E[-log p(x | z, f)] + beta KL(q(f | v_f(x)) || p(f)) + beta_z sum_t E[KL(q(z_t | v_z(x)_t) || p(z_t | z_<t))]
+
+- v_z(x), :func:`recoloured`: a random map of the colours, the same for all frames of a clip. So colours can be drawn
+  from f alone.
+- v_f(x), :func:`rearranged`: the frames in random order, the whole clip mirrored or not. So when something moves, and
+  to which side, can be drawn from z alone.
+
+What both views show, such as the shape of hair or whether somebody walks, is paid for twice where both carry it, and
+beta_z above beta pushes it out of z. Once trained, both encoders read a clip as it is, which is one of its views. As
+neither posterior sees all of x, L is still the negative of a bound on log p(x), a looser one than the ELBO.
+
+Views that hide one half are those of Lorenz et al. (CVPR 2019: parts of objects in single images). C-DSVAE (Bai et al.,
+NeurIPS 2021) has such views of clips, too, as positives of contrastive estimates of mutual information that it adds to
+the ELBO of whole clips; here they take the place of the clip, and nothing is estimated.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+STRENGTH = 1.5
+
+
+def recoloured(frames: Tensor, strength: float = STRENGTH) -> Tensor:
+    """v_z: every colour replaced by another one, each clip by a random map of its own.
+
+    The map is sin(A c)^2 of a colour c in [0, 1]^C, elementwise, with normal entries of A: smooth, so that shapes stay,
+    and black stays black.
+
+    Args:
+        frames: clips (B, T, C, H, W) in [0, 1].
+        strength: standard deviation of the entries of A; more throws like colours farther apart.
+
+    Returns:
+        Clips of the same shape, in [0, 1].
+    """
+    clips, _, channels = frames.shape[:3]
+    maps = strength * torch.randn(clips, channels, channels, device=frames.device)
+    return torch.einsum("bdc,btchw->btdhw", maps, frames).sin().square()
+
+
+def rearranged(frames: Tensor) -> Tensor:
+    """v_f: the frames of clips (B, T, C, H, W) in random order, every frame of about every second clip mirrored."""
+    clips, steps = frames.shape[:2]
+    order = torch.rand(clips, steps, device=frames.device).argsort(dim=1)
+    shuffled = frames[torch.arange(clips, device=frames.device)[:, None], order]
+    mirrored = torch.rand(clips, 1, 1, 1, 1, device=frames.device) < 0.5
+    return torch.where(mirrored, shuffled.flip(-1), shuffled)

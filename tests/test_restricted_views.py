@@ -1,0 +1,148 @@
+"""Our objective for the sequential VAE: its two views, and the bound with them, against references written out here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import ENCODER, make_recipe
+from torch import Tensor
+
+from kineme.models.restricted_views import rearranged, recoloured
+from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, sequential_vae_loss
+from kineme.pipeline.recipe import SequentialVAERecipe, load_recipe
+from kineme.pipeline.tasks import TrainingClips
+from kineme.pipeline.tasks.sequential_vae import SequentialVAETask
+
+
+def clips(count: int = 3, steps: int = 4, size: int = 8) -> Tensor:
+    return torch.rand(count, steps, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def test_recoloured_against_loops() -> None:
+    frames = clips(2, 3, 2)
+    torch.manual_seed(5)
+    found = recoloured(frames, 0.7)
+    torch.manual_seed(5)
+    maps = 0.7 * torch.randn(2, 3, 3)
+    for n, t, d, y, x in torch.cartesian_prod(*map(torch.arange, found.shape)).tolist():
+        angle = sum(maps[n, d, c].item() * frames[n, t, c, y, x].item() for c in range(3))
+        assert found[n, t, d, y, x].item() == pytest.approx(torch.tensor(angle).sin().item() ** 2, abs=1e-6)
+
+
+def test_a_clip_is_recoloured_alike_in_all_its_frames_and_black_stays_black() -> None:
+    frames = clips(4, 1).expand(-1, 5, -1, -1, -1).clone()
+    frames[..., 0, :] = 0
+    found = recoloured(frames)
+    torch.testing.assert_close(found, found[:, :1].expand_as(found))
+    assert found[..., 0, :].abs().max() == 0
+    assert not torch.allclose(recoloured(frames), found)
+
+
+def test_recoloured_hides_which_of_two_colours_is_the_redder() -> None:
+    frames = torch.zeros(400, 1, 3, 1, 2)
+    frames[:, :, 0, :, 0] = frames[:, :, 1, :, 1] = 0.8
+    redder = recoloured(frames)[:, 0, 0, 0].diff(dim=-1) > 0
+    assert 0.4 < redder.float().mean() < 0.6
+
+
+def test_rearranged_keeps_the_frames_of_each_clip_and_mirrors_all_or_none() -> None:
+    frames = clips(60, 3)
+    torch.manual_seed(0)
+    orders, mirrored = set(), 0
+    for before, after in zip(frames, rearranged(frames), strict=True):
+        for flipped in (False, True):
+            sources = before.flip(-1) if flipped else before
+            order = tuple(i for new in after for i, old in enumerate(sources) if torch.equal(old, new))
+            if order:
+                break
+        assert sorted(order) == [0, 1, 2]
+        orders.add(order)
+        mirrored += flipped
+    assert len(orders) == 6
+    assert 15 < mirrored < 45
+
+
+def small(pooled: bool = True) -> SequentialVAE:
+    torch.manual_seed(0)
+    config = SequentialVAEConfig(32, width=2, f_dim=5, z_dim=3, hidden_dim=8, pooled_content=pooled)
+    return SequentialVAE(config)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_each_half_is_read_from_its_own_view(pooled: bool) -> None:
+    model = small(pooled).eval()
+    content, motion = clips(2, 3, 32), clips(2, 3, 32).flip(0)
+    f, z = model.encode(content, motion)
+    torch.testing.assert_close(f.mean, model.encode(content)[0].mean)
+    torch.testing.assert_close(z.mean, model.encode(motion)[1].mean)
+
+
+def test_both_views_share_the_statistics_of_a_batch() -> None:
+    """What the norms have seen in training is what they see of a mixture of both views, whose parts are halves."""
+    model = small()
+    content, motion = clips(2, 3, 32), 0.1 * clips(2, 3, 32)
+    model.encode(content, motion)
+    first = model.convolutions[0]
+    responses = first[0](torch.cat([content, motion]).flatten(0, 1))
+    torch.testing.assert_close(first[1].running_mean, 0.1 * responses.mean(dim=(0, 2, 3)))
+
+
+def test_some_frames_stand_for_all() -> None:
+    """The mean of the loss over every choice of two frames of four is the loss of all, whatever was drawn."""
+    model = small().eval()
+    frames = clips(2, 4, 32)
+
+    def loss(decoded: Tensor | None) -> dict[str, Tensor]:
+        torch.manual_seed(2)
+        output = model(frames, decoded=decoded)
+        truth = frames if decoded is None else frames[:, decoded]
+        return sequential_vae_loss(output, truth, beta=2, beta_motion=3, sigma=0.5)
+
+    whole = loss(None)
+    pairs = torch.combinations(torch.arange(4), 2)
+    some = [loss(pair) for pair in pairs]
+    for name in whole:
+        torch.testing.assert_close(torch.stack([parts[name] for parts in some]).mean(), whole[name])
+    torch.testing.assert_close(whole["loss"], whole["reconstruction"] + 2 * whole["kl_f"] + 3 * whole["kl_z"])
+
+
+def task_of(folder: Path, *settings: str) -> SequentialVAETask:
+    recipe = make_recipe(ENCODER, folder, *settings)
+    assert isinstance(recipe, SequentialVAERecipe)
+    torch.manual_seed(0)
+    return SequentialVAETask(recipe)
+
+
+def test_the_task_trains_on_the_views(tmp_path: Path) -> None:
+    """The same draws, in the same order, give the loss written out."""
+    task = task_of(
+        tmp_path, "objective.restricted_views=true", "objective.frames_per_clip=2", "objective.beta_motion=5"
+    )
+    task.model.eval()
+    batch = TrainingClips(clips(2, 4, task.frame_size), None, None, [])
+    torch.manual_seed(7)
+    found = task.losses(batch, 0.25)
+    torch.manual_seed(7)
+    decoded = torch.randperm(batch.frames.shape[1])[:2]
+    output = task.model(rearranged(batch.frames), recoloured(batch.frames), decoded)
+    expected = sequential_vae_loss(output, batch.frames[:, decoded], beta=1, beta_motion=2)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_the_weight_of_motion_rises_over_the_run(tmp_path: Path) -> None:
+    task = task_of(tmp_path, "objective.beta_motion=5")
+    batch = TrainingClips(clips(2, 4, task.frame_size), None, None, [])
+    for progress, weight in ((0.0, 1), (0.5, 3), (1.0, 5)):
+        parts = task.losses(batch, progress)
+        torch.testing.assert_close(parts["loss"], parts["reconstruction"] + parts["kl_f"] + weight * parts["kl_z"])
+
+
+@pytest.mark.parametrize("name", ["sprites-views", "sprites-views-cpu"])
+def test_shipped_recipes(name: str) -> None:
+    recipe = load_recipe(f"sequential-vae/{name}")
+    assert isinstance(recipe, SequentialVAERecipe)
+    assert recipe.objective.restricted_views
+    assert {question.label for question in recipe.questions} == {"action", "hair", "top", "pants", "skin"}
