@@ -20,7 +20,8 @@ from typing import Any
 from table_runs import Row, evaluate_once, over_seeds, read, table, train_once
 
 RESULTS = Path(__file__).parent / "results"
-PROTOCOLS = ("disagreement", "generation", "retrieval")
+PROTOCOLS = ("disagreement", "generation", "retrieval", "elbo")
+JUDGED = ("disagreement", "generation")
 
 
 def rows(full: bool, minutes: float) -> list[Row]:
@@ -52,7 +53,7 @@ def main() -> None:
             if chosen is None or f"{row.name}:{seed}" in chosen:
                 run = train_once(row, seed, args.shards, args.work, args.settings)
                 for protocol in PROTOCOLS:
-                    judge = [] if protocol == "retrieval" else [f"judge={args.judge}"]
+                    judge = [f"judge={args.judge}"] if protocol in JUDGED else []
                     evaluate_once(run, args.shards, protocol, figures(args.work, row, seed, protocol), judge)
     out = args.out or RESULTS / f"sprites-table-{'gpu' if args.full else 'cpu'}.json"
     out.write_text(json.dumps(gather(wanted, args.seeds, args.work), indent=1) + "\n")

@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import ENCODER, TEST_CLIPS, make_run
+from tiny_runs import ENCODER, FRAMES, TEST_CLIPS, make_run
 from torch import Tensor, nn
 
+from kineme.models.distributions import kl_to_standard_normal
 from kineme.models.sequential_vae import SequentialVAE
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.evaluation import evaluate_run
+from kineme.pipeline.frames import to_model
 from kineme.pipeline.protocols.disagreement import compare, kl_of, measure_disagreement
+from kineme.pipeline.protocols.elbo import measure_elbo
 from kineme.pipeline.protocols.generation import inception_scores, measure_generation
 from kineme.pipeline.protocols.judged import joined, load_judging, mean_and_spread
 from kineme.pipeline.run import Run, load_run
+from kineme.shards.loader import clip_loader
 
 SHARDS = "shards"
 
@@ -150,3 +154,22 @@ def test_a_judge_of_another_frame_size(digits: Path, judge_run: Path, tmp_path: 
     larger = make_run(ENCODER, digits, tmp_path, "model.frame_size=64", "training.epochs=1")
     with pytest.raises(RunError, match=r"judges frames of 32 px, .* draws 64 px"):
         evaluate_run(larger, digits / SHARDS, "disagreement", options={"judge": str(judge_run)})
+
+
+def test_parts_of_the_bound_against_the_clips_one_by_one(digits: Path, encoder_run: Path) -> None:
+    """Divergences of f are the same for any batch; the squared error is that of the drawn reconstruction."""
+    run = load_run(encoder_run)
+    model = run.task.model
+    assert isinstance(model, SequentialVAE)
+    figures = measure_elbo(run, digits / SHARDS, "test")
+    frames = torch.cat([b.frames for b in clip_loader(digits / SHARDS, batch_size=7, clip_frames=FRAMES, split="test")])
+    clips = to_model(frames, 32)
+    with torch.inference_mode():
+        torch.manual_seed(0)
+        output = model(clips)
+        divergence = sum(kl_to_standard_normal(model.encode(clip[None])[0]).item() for clip in clips) / len(clips)
+    error = sum(((a - b) ** 2).sum().item() for a, b in zip(output.reconstruction, clips, strict=True)) / len(clips)
+    assert figures["clips"] == TEST_CLIPS
+    assert figures["elbo/kl_f"] == pytest.approx(divergence, rel=1e-4)
+    assert figures["elbo/squared_error"] == pytest.approx(error, rel=1e-4)
+    assert figures["elbo/kl_z"] > 0

@@ -54,7 +54,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="retrieval, motion-retrieval, disentanglement, disagreement, generation, linear-probe, "
+            help="retrieval, motion-retrieval, disentanglement, disagreement, generation, elbo, linear-probe, "
             "attentive-linear, finetune, prediction or accuracy; the first that fits the run if left out.",
         ),
     ] = None,

@@ -19,6 +19,7 @@ def protocols() -> dict[str, tuple[tuple[str, ...], Protocol]]:
     from kineme.pipeline.protocols.attentive_linear import measure_attentive_linear
     from kineme.pipeline.protocols.disagreement import measure_disagreement
     from kineme.pipeline.protocols.disentanglement import measure_disentanglement
+    from kineme.pipeline.protocols.elbo import measure_elbo
     from kineme.pipeline.protocols.finetune import measure_finetune
     from kineme.pipeline.protocols.generation import measure_generation
     from kineme.pipeline.protocols.linear_probe import measure_linear_probe
@@ -35,6 +36,7 @@ def protocols() -> dict[str, tuple[tuple[str, ...], Protocol]]:
         "disentanglement": (encoding, measure_disentanglement),
         "disagreement": (("sequential-vae",), measure_disagreement),
         "generation": (("sequential-vae",), measure_generation),
+        "elbo": (("sequential-vae",), measure_elbo),
         "linear-probe": (("statics-dynamics",), measure_linear_probe),
         "attentive-linear": (("statics-dynamics",), measure_attentive_linear),
         "finetune": (("statics-dynamics",), measure_finetune),
