@@ -38,7 +38,7 @@ def measure_disagreement(
     *,
     judge: Path | None = None,
     motion: tuple[str, ...] = ("action",),
-    draws: Count = 5,
+    draws: Count = 1,
     seed: Seed = 0,
 ) -> Metrics:
     """disagreement/LABEL, kl_recon/LABEL and kl_random/LABEL, judge/LABEL_accuracy, and ``clips``.
@@ -49,8 +49,8 @@ def measure_disagreement(
         split: what is measured.
         judge: folder of the judge's run; must be given.
         motion: its labels that the motion decides.
-        draws: passes over all clips, each with draws of its own; the figures are means over them, ``.../spread`` their
-            standard deviation.
+        draws: passes over all clips, each with draws of its own, one as in the paper; of several the figures are means,
+            ``.../spread`` their standard deviation.
         seed: of the draws.
 
     Raises:
