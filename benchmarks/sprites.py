@@ -48,6 +48,9 @@ def main() -> None:
     args = parser.parse_args()
     wanted = rows(args.full, args.minutes)
     chosen = None if args.only is None else set(filter(None, args.only.split(",")))
+    unknown = (chosen or set()) - {f"{row.name}:{seed}" for row in wanted for seed in range(args.seeds)}
+    if unknown:
+        parser.error(f"--only {','.join(sorted(unknown))}: rows are {', '.join(row.name for row in wanted)}")
     for seed in range(args.seeds):
         for row in wanted:
             if chosen is None or f"{row.name}:{seed}" in chosen:

@@ -30,13 +30,16 @@ def kineme(*arguments: str) -> None:
 
 def train_once(row: Row, seed: int, shards: Path, work: Path, settings: Iterable[str]) -> Path:
     """The run folder of a row and seed, trained unless it has been, resumed where it was stopped."""
-    run = work / f"{row.name}-{seed}"
-    if not (run / "trained").exists():
-        given = [*row.settings, f"training.seed={seed}", *settings]
+    run, done = work / f"{row.name}-{seed}", work / f"{row.name}-{seed}" / "trained"
+    given = [*row.settings, f"training.seed={seed}", *settings]
+    what = " ".join([row.recipe, *given])
+    if not done.exists():
         options = [part for setting in given for part in ("--set", setting)]
         resume = ["--resume"] if (run / "checkpoints" / "last.ckpt").exists() else []
         kineme("train", row.recipe, "--data", str(shards), "--out", str(run), *options, *resume)
-        (run / "trained").touch()
+        done.write_text(what)
+    elif done.read_text() != what:
+        raise SystemExit(f"{run}: was trained as {done.read_text()}, not as {what}; give another --work")
     return run
 
 

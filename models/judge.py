@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kineme.models.latent_decoders import SLOPE
 from kineme.models.recurrent import run_lstm
 from kineme.models.sequential_vae import down
 
@@ -47,7 +48,10 @@ class JudgeConfig:
 
 
 class Judge(nn.Module):
-    """Clips (B, T, C, H, W) in [0, 1] -> log-probabilities (B, number of values) of each label by name."""
+    """Clips (B, T, C, H, W) -> log-probabilities (B, number of values) of each label by name.
+
+    Colours are in [0, 1], but for the noise of training.
+    """
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
@@ -60,10 +64,11 @@ class Judge(nn.Module):
             down(4 * w, 8 * w),
             nn.Flatten(),
             nn.Linear(8 * w * (config.frame_size // 16) ** 2, config.hidden_dim),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(SLOPE),
         )
         self.lstm = nn.LSTM(config.hidden_dim, config.hidden_dim, batch_first=True)
-        self.heads = nn.ModuleDict({name: nn.Linear(config.hidden_dim, n) for name, n in config.classes.items()})
+        # A list, as a label may have a name that no module can have.
+        self.heads = nn.ModuleList(nn.Linear(config.hidden_dim, count) for count in config.classes.values())
         self.to(memory_format=torch.channels_last)
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
@@ -71,7 +76,10 @@ class Judge(nn.Module):
         images = frames.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         features = self.frame_network(images).reshape(*frames.shape[:2], -1)
         last = run_lstm(self.lstm, features)[0][:, -1]
-        return {name: head(last).float().log_softmax(dim=-1) for name, head in self.heads.items()}
+        return {
+            name: head(last).float().log_softmax(dim=-1)
+            for name, head in zip(self.config.classes, self.heads, strict=True)
+        }
 
 
 def judge_loss(judged: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,8 +12,9 @@ must draw x itself:
   to which side, can be drawn from z alone.
 
 What both views show, such as the shape of hair or whether somebody walks, is paid for twice where both carry it, and
-beta_z above beta pushes it out of z. Once trained, both encoders read a clip as it is, which is one of its views. As
-neither posterior sees all of x, L is still the negative of a bound on log p(x), a looser one than the ELBO.
+beta_z above beta pushes it out of z. Once trained, both encoders read a clip as it is; its true colours are close to
+some of v_z's maps, not one of them. As neither posterior sees all of x, L is with both weights at 1 the negative of
+a bound on log p(x), a looser one than the ELBO.
 
 Views that hide one half are those of Lorenz et al. (CVPR 2019: parts of objects in single images). C-DSVAE (Bai et al.,
 NeurIPS 2021) has such views of clips, too, as positives of contrastive estimates of mutual information that it adds to
@@ -43,7 +44,9 @@ def recoloured(frames: Tensor, strength: float = STRENGTH) -> Tensor:
     """
     clips, _, channels = frames.shape[:3]
     maps = strength * torch.randn(clips, channels, channels, device=frames.device)
-    return torch.einsum("bdc,btchw->btdhw", maps, frames).sin().square()
+    # Autocast's bf16 would shift colours by up to a fortieth.
+    with torch.autocast(frames.device.type, enabled=False):
+        return torch.einsum("bdc,btchw->btdhw", maps, frames.float()).sin().square()
 
 
 def rearranged(frames: Tensor) -> Tensor:

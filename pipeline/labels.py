@@ -32,11 +32,14 @@ def label_values(shards: Path, split: str | None, name: str) -> list[str]:
     """All values of a label in a split of shards, as text and so sorted.
 
     Raises:
-        RunError: a clip lacks it.
+        RunError: a clip lacks it, or the split has no clips.
         DataError: the shards cannot be read.
     """
     selector = SplitSelector.parse(split)
-    return sorted({label_of(record, name) for record in read_records(shards) if selector.matches(record)})
+    values = sorted({label_of(record, name) for record in read_records(shards) if selector.matches(record)})
+    if not values:
+        raise RunError(f"{shards}: no clips of split {split}; kineme inspect lists the splits and labels there are")
+    return values
 
 
 def value_number(record: ClipRecord, name: str, values: Sequence[str]) -> int:

@@ -34,8 +34,9 @@ class SequentialVAEObjective(Section):
     """Weights of the objective: beta on both divergences, reached after ``kl_warmup`` of the training; sigma of x.
 
     ``beta_motion`` is where the weight of the motion's divergence goes instead, in equal steps from ``beta`` over the
-    run. ``restricted_views`` is an objective of ours, see `kineme.models.restricted_views`. ``frames_per_clip`` random
-    frames of each clip, all if left out, are decoded and stand for the sum over t.
+    run; ``kl_warmup`` is a factor on both. ``restricted_views`` is an objective of ours, see
+    `kineme.models.restricted_views`. ``frames_per_clip`` random frames, the same of all clips of a batch, are decoded
+    and stand for the sum over t; all if left out.
     """
 
     beta: Weight = 1.0
@@ -296,5 +297,6 @@ def network_settings(recipe: Recipe) -> dict[str, Any]:
         head = recipe.objective.model_dump(include={"kind", "classes", "keypoints"})
         settings |= {f"objective.{name}": value for name, value in head.items()}
     if isinstance(recipe, JudgeRecipe):
-        settings["objective.classes"] = recipe.objective.classes
+        o = recipe.objective
+        settings["objective.classes"] = {label: o.classes.get(label) for label in o.labels}
     return settings

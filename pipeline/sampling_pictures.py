@@ -26,6 +26,7 @@ from kineme.shards.sample import ClipRecord, Frames
 Strips = dict[str, Frames]
 """Films (T, H, W, 3) uint8 by their captions, in the order in which they are drawn, one below the other."""
 
+MOST_SEED = 2**32
 _ROW_FRAMES = 16
 """Frames side by side in a row of swaps: more of them are no longer seen at one glance."""
 
@@ -206,6 +207,8 @@ def sample_strips(
     for name, value, least in (("clips", count, kind.least), ("draws", draws, 1), ("seed", seed, 0)):
         if value < least:
             raise RunError(f"--{name} {value}: at least {least} is needed for {show}")
+    if seed >= MOST_SEED:
+        raise RunError(f"--seed {seed}: must be below {MOST_SEED}")
     batches = list(chosen_batches(shards, SequentialVAEEncoder(run), split, count, seed))
     found = sum(map(len, batches))
     if found < count:

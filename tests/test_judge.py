@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.evaluation import evaluate_run
 from kineme.pipeline.recipe import JudgeRecipe, load_recipe
 from kineme.pipeline.run import load_run
-from kineme.pipeline.tasks import complete_recipe, make_task
+from kineme.pipeline.tasks import TrainingClips, complete_recipe, make_task
 from kineme.pipeline.tasks.judge import JudgeTask
 from kineme.pipeline.training import train
 from kineme.shards.records import read_records
@@ -101,6 +103,42 @@ def test_a_value_that_training_did_not_have(trained: tuple[Path, Path], tmp_path
     unseen = [record for record in read_records(trained[1]) if record.labels["actor"] == ACTORS[3]]
     with pytest.raises(RunError, match=rf"actor '{ACTORS[3]}', none of the 3 classes"):
         task.targets(unseen)
+
+
+def test_noise_of_a_strength_of_its_own_for_each_clip(tmp_path: Path) -> None:
+    recipe = make_recipe(JUDGE, tmp_path, "objective.classes={action: [a, b]}", "objective.noise=0.5")
+    torch.manual_seed(0)
+    task = make_task(recipe)
+    assert isinstance(task, JudgeTask)
+    task.model.eval()
+    records = [SimpleNamespace(key="k", source="s", labels={"action": value}) for value in "ab"]
+    frames = torch.rand(2, 4, 3, 16, 16)
+    torch.manual_seed(1)
+    found = task.losses(TrainingClips(frames, None, None, records), 0.5)
+    torch.manual_seed(1)
+    strength = 0.5 * torch.rand(2, 1, 1, 1, 1)
+    expected = judge_loss(task.model(frames + strength * torch.randn_like(frames)), {"action": torch.tensor([0, 1])})
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found["loss"], judge_loss(task.model(frames), {"action": torch.tensor([0, 1])})["loss"])
+
+
+def test_a_label_may_have_any_name() -> None:
+    judge = Judge(JudgeConfig({"type": 2, "a.b": 3}, frame_size=16, width=2, hidden_dim=4))
+    assert list(judge(torch.rand(1, 2, 3, 16, 16))) == ["type", "a.b"]
+
+
+def test_a_split_without_clips(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no clips of split absent"):
+        complete_recipe(make_recipe(JUDGE, tmp_path, "data.split=absent"), trained[1])
+
+
+def test_weights_of_other_labels(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(trained[0], copy)
+    text = (copy / "recipe.yaml").read_text()
+    (copy / "recipe.yaml").write_text(text.replace("  labels:\n  - action\n", "  labels:\n  - actor\n"))
+    with pytest.raises(RunError, match="the weights come from another recipe"):
+        load_run(copy)
 
 
 def test_a_label_without_values(tmp_path: Path) -> None:

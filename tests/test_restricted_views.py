@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kineme.models.restricted_views import rearranged, recoloured
 from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, sequential_vae_loss
+from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe import SequentialVAERecipe, load_recipe
 from kineme.pipeline.tasks import TrainingClips
 from kineme.pipeline.tasks.sequential_vae import SequentialVAETask
@@ -138,6 +139,18 @@ def test_the_weight_of_motion_rises_over_the_run(tmp_path: Path) -> None:
     for progress, weight in ((0.0, 1), (0.5, 3), (1.0, 5)):
         parts = task.losses(batch, progress)
         torch.testing.assert_close(parts["loss"], parts["reconstruction"] + parts["kl_f"] + weight * parts["kl_z"])
+
+
+def test_warm_up_is_a_factor_on_both_weights(tmp_path: Path) -> None:
+    task = task_of(tmp_path, "objective.beta_motion=5", "objective.kl_warmup=0.5")
+    parts = task.losses(TrainingClips(clips(2, 4, task.frame_size), None, None, []), 0.25)
+    expected = parts["reconstruction"] + 0.5 * (parts["kl_f"] + 2 * parts["kl_z"])
+    torch.testing.assert_close(parts["loss"], expected)
+
+
+def test_more_frames_to_decode_than_a_clip_has(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"frames_per_clip is 7: clips have the 6 frames"):
+        task_of(tmp_path, "objective.frames_per_clip=7")
 
 
 @pytest.mark.parametrize("name", ["sprites-views", "sprites-views-cpu"])

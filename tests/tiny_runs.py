@@ -57,7 +57,7 @@ JUDGE = f"""
 kind: judge
 model: {{frame_size: 32, width: 2, hidden_dim: 8}}
 objective: {{labels: [speeds, wall_hit]}}
-{_COMMON}"""
+{_COMMON.replace("clip_frames: 6", "clip_frames: 8")}"""
 
 
 def make_digits(root: Path) -> Path:

@@ -37,7 +37,7 @@ def measure_disagreement(
     split: str,
     *,
     judge: Path | None = None,
-    motion: tuple[str, ...] = ("action",),
+    motion: str = "action",
     draws: Count = 1,
     seed: Seed = 0,
 ) -> Metrics:
@@ -48,7 +48,7 @@ def measure_disagreement(
         shards: ingested data with the labels of the judge.
         split: what is measured.
         judge: folder of the judge's run; must be given.
-        motion: its labels that the motion decides.
+        motion: the one of its labels that the motion decides.
         draws: passes over all clips, each with draws of its own, one as in the paper; of several the figures are means,
             ``.../spread`` their standard deviation.
         seed: of the draws.
@@ -102,7 +102,4 @@ def _recombined(judging: Judging, f: Tensor, z: Tensor) -> Answers:
     model = judging.model
     of_content = judging.answers(model.decode(f, model.sample_motion(*z.shape[:2])))
     of_motion = judging.answers(model.decode(torch.randn_like(f), z))
-    return {
-        **{label: of_motion[label] for label in judging.motion},
-        **{label: of_content[label] for label in judging.content},
-    }
+    return {**of_content, judging.motion: of_motion[judging.motion]}

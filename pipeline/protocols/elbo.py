@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from kineme.models.sequential_vae import sequential_vae_loss
+from kineme.models.distributions import kl_divergence, kl_to_standard_normal
 from kineme.pipeline.frames import to_model
 from kineme.pipeline.generation import sequential_vae_of
 from kineme.pipeline.protocols import Metrics
@@ -51,10 +51,9 @@ def measure_elbo(run: Run, shards: Path, split: str, *, seed: Seed = 0) -> Metri
     )
     for batch in loader:
         frames = to_model(batch.frames.to(run.device), recipe.model.frame_size)
-        # ||x - reconstruction||^2 / (2 sigma^2) is the squared error itself at sigma^2 = 1/2.
-        parts = sequential_vae_loss(model(frames), frames, sigma=0.5**0.5)
-        parts["squared_error"] = parts["reconstruction"]
-        for name in totals:
-            totals[name] += len(batch) * parts[name].item()
+        output = model(frames)
+        totals["squared_error"] += (output.reconstruction - frames).square().sum().item()
+        totals["kl_f"] += kl_to_standard_normal(output.f_posterior).sum().item()
+        totals["kl_z"] += kl_divergence(output.z_posterior, output.z_prior).sum().item()
         clips += len(batch)
     return {"clips": clips, **{f"elbo/{name}": total / clips for name, total in totals.items()}}

@@ -54,7 +54,7 @@ def measure_generation(
         RunError: another kind of run, or no judge that fits it.
         DataError: the shards hold no clips of the split.
     """
-    judging = load_judging(run, judge, (motion,))
+    judging = load_judging(run, judge, motion)
     model = judging.model
     torch.manual_seed(seed)
     truths, targets = [], []

@@ -14,6 +14,7 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.frames import to_model
 from kineme.pipeline.generation import sequential_vae_of
 from kineme.pipeline.protocols import Metrics
+from kineme.pipeline.protocols.chosen_clips import BATCH
 from kineme.pipeline.recipe import SequentialVAERecipe
 from kineme.pipeline.run import Run, load_run
 from kineme.pipeline.tasks.judge import JudgeTask
@@ -21,8 +22,6 @@ from kineme.shards.loader import clip_loader
 
 Answers = dict[str, Tensor]
 """The judge's log-probabilities, float64 on the CPU: of each label by name, (N, values)."""
-
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,7 @@ class Judging:
     Attributes:
         model: whose clips are judged.
         judge: their judge.
-        motion: labels of the judge that the motion z must decide.
-        content: its other labels, which belong to the content f.
+        motion: the label of the judge that the motion z must decide; its others belong to the content f.
         clip_frames: T of a clip, as the run's encoder takes it.
         frame_step: distance of two of its frames, in stored frames.
         device: where both compute.
@@ -41,8 +39,7 @@ class Judging:
 
     model: SequentialVAE
     judge: JudgeTask
-    motion: tuple[str, ...]
-    content: tuple[str, ...]
+    motion: str
     clip_frames: int
     frame_step: int
     device: torch.device
@@ -56,17 +53,16 @@ class Judging:
         return true_clips(self.judge, shards, split, self.clip_frames, self.frame_step, self.device)
 
 
-def load_judging(run: Run, folder: Path | None, motion: Sequence[str]) -> Judging:
+def load_judging(run: Run, folder: Path | None, motion: str) -> Judging:
     """A run beside its judge.
 
     Args:
         run: of a sequential-vae recipe.
         folder: of the judge's run.
-        motion: labels that the motion decides.
+        motion: the label that the motion decides.
 
     Raises:
-        RunError: another kind of run; no folder given, no judge in it, one of another frame size or without those
-            labels.
+        RunError: another kind of run; no folder given, no judge in it, one of other clips or without those labels.
     """
     model, recipe = sequential_vae_of(run), run.recipe
     assert isinstance(recipe, SequentialVAERecipe)
@@ -74,18 +70,24 @@ def load_judging(run: Run, folder: Path | None, motion: Sequence[str]) -> Judgin
         raise RunError(
             "--option judge=RUN is missing: train a judge with kineme train judge/sprites --data SHARDS --out RUN"
         )
-    judge = judge_task(load_run(folder, run.device))
+    judge_run = load_run(folder, run.device)
+    judge = judge_task(judge_run)
     if judge.frame_size != run.task.frame_size:
         raise RunError(
             f"{folder}: judges frames of {judge.frame_size} px, {run.folder} draws {run.task.frame_size} px; "
             f"train a judge with --set model.frame_size={run.task.frame_size}"
         )
+    seen, needed = judge_run.recipe.data, (recipe.encode_frames, recipe.data.frame_step)
+    if (seen.clip_frames, seen.frame_step) != needed:
+        raise RunError(
+            f"{folder}: judges {seen.clip_frames} frames at a step of {seen.frame_step}, {run.folder} encodes "
+            f"{needed[0]} at a step of {needed[1]}; train a judge with --set data.clip_frames={needed[0]} "
+            f"--set data.frame_step={needed[1]}"
+        )
     labels = tuple(judge.model.config.classes)
-    unknown = [label for label in motion if label not in labels]
-    if unknown:
-        raise RunError(f"--option motion: {', '.join(unknown)} is no label of the judge's; it has {', '.join(labels)}")
-    content = tuple(label for label in labels if label not in motion)
-    return Judging(model, judge, tuple(motion), content, recipe.encode_frames, recipe.data.frame_step, run.device)
+    if motion not in labels:
+        raise RunError(f"--option motion={motion}: is no label of the judge's; it has {', '.join(labels)}")
+    return Judging(model, judge, motion, recipe.encode_frames, recipe.data.frame_step, run.device)
 
 
 def judge_task(run: Run) -> JudgeTask:
@@ -104,7 +106,7 @@ def true_clips(
         RunError: a clip lacks a label, or has a value that the judge was not trained on.
         DataError: no clips of the split, clips too short, or damaged shards.
     """
-    for batch in clip_loader(shards, batch_size=_BATCH, clip_frames=clip_frames, frame_step=frame_step, split=split):
+    for batch in clip_loader(shards, batch_size=BATCH, clip_frames=clip_frames, frame_step=frame_step, split=split):
         yield to_model(batch.frames.to(device), judge.frame_size), judge.targets(batch.records)
 
 

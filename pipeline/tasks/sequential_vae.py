@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kineme.models.restricted_views import rearranged, recoloured
 from kineme.models.schedules import kl_weight
 from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, sequential_vae_loss
+from kineme.pipeline.errors import RunError
 from kineme.pipeline.optimisation import ParameterGroup, one_group, one_stage
 from kineme.pipeline.recipe import SequentialVAERecipe
 from kineme.pipeline.tasks import TrainingClips
@@ -20,7 +21,12 @@ class SequentialVAETask:
         self.model = SequentialVAE(SequentialVAEConfig(**recipe.model.model_dump()))
         self.frame_size = recipe.model.frame_size
         self.stages = one_stage(recipe.optimizer)
-        self._objective = recipe.objective
+        self._objective = o = recipe.objective
+        if o.frames_per_clip is not None and o.frames_per_clip > recipe.data.clip_frames:
+            raise RunError(
+                f"objective.frames_per_clip is {o.frames_per_clip}: clips have the {recipe.data.clip_frames} frames of "
+                "data.clip_frames; use as many at most, or leave it out"
+            )
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """One learning rate."""
@@ -33,8 +39,8 @@ class SequentialVAETask:
     def losses(self, clips: TrainingClips, progress: float) -> dict[str, Tensor]:
         """The negative ELBO and its three parts, from the frames alone."""
         o, frames = self._objective, clips.frames
-        beta = kl_weight(progress, kind="monotonic", beta=o.beta, ratio=o.kl_warmup) if o.kl_warmup else o.beta
-        beta_motion = None if o.beta_motion is None else beta + progress * (o.beta_motion - beta)
+        warm = kl_weight(progress, kind="monotonic", beta=1.0, ratio=o.kl_warmup) if o.kl_warmup else 1.0
+        beta_motion = o.beta if o.beta_motion is None else o.beta + progress * (o.beta_motion - o.beta)
         decoded = None
         if o.frames_per_clip is not None:
             decoded = torch.randperm(frames.shape[1], device=frames.device)[: o.frames_per_clip]
@@ -43,7 +49,7 @@ class SequentialVAETask:
         else:
             output = self.model(frames, decoded=decoded)
         truth = frames if decoded is None else frames[:, decoded]
-        return sequential_vae_loss(output, truth, beta=beta, beta_motion=beta_motion, sigma=o.sigma)
+        return sequential_vae_loss(output, truth, beta=warm * o.beta, beta_motion=warm * beta_motion, sigma=o.sigma)
 
     def pictures(self, frames: Tensor) -> dict[str, Tensor]:
         """The truth, its reconstruction from posterior means, and each clip's motion with the next clip's content."""
