@@ -99,7 +99,7 @@ def test_command_writes_figures_and_picture(
     assert {"date", "seconds", "versions"} <= result.keys()
     metrics, curves = result["metrics"], result["curves"]
     assert len(curves) == 10
-    assert len(metrics) == 70
+    assert len(metrics) == 80
     for name, curve in curves.items():
         place = f"elbo_bias/{name}"
         difference = metrics[f"{place}/argmax_elbo"] - metrics[f"{place}/argmax_log_likelihood"]
@@ -118,10 +118,10 @@ def test_command_writes_figures_and_picture(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--seeds", "1"], "--seeds 1: 2 to 1000 expected"),
+        (["--seeds", "1"], "--seeds 1: 2 to 100 expected"),
         (["--clips", "0"], "--clips 0: 100 to 1000000 expected"),
         (["--clips", "100000000000"], "--clips 100000000000: 100 to 1000000 expected"),
-        (["--points", "3"], "--points 3: 10 to 400 expected"),
+        (["--points", "3"], "--points 3: 10 to 100 expected"),
         (["--out", "FILE/below"], "FILE"),
     ],
 )
