@@ -33,10 +33,9 @@ class SequentialVAEModel(Section):
 class SequentialVAEObjective(Section):
     """Weights of the objective: beta on both divergences, reached after ``kl_warmup`` of the training; sigma of x.
 
-    ``beta_motion`` is where the weight of the motion's divergence goes instead, in equal steps from ``beta`` over the
-    run; ``kl_warmup`` is a factor on both. ``restricted_views`` is an objective of ours, see
-    `kineme.models.restricted_views`. ``frames_per_clip`` random frames, the same of all clips of a batch, are decoded
-    and stand for the sum over t; all if left out.
+    ``beta_motion`` is the weight of the motion's divergence instead of ``beta``. ``restricted_views`` is an objective
+    of ours, see `kineme.models.restricted_views`. ``frames_per_clip`` random frames, the same of all clips of a batch,
+    are decoded and stand for the sum over t; all if left out.
     """
 
     beta: Weight = 1.0

@@ -51,3 +51,46 @@ def test_means_are_those_of_the_runs(name: str) -> None:
             mean = sum(values) / len(values)
             assert table["metrics"][f"motion_retrieval/way_to_oracle_{source}"] == pytest.approx(mean)
             assert table["metrics"][f"motion_retrieval/way_to_oracle_{source}/seeds"] == len(values)
+
+
+def test_the_judge_of_the_tables_is_right() -> None:
+    metrics = recorded("judge-sprites.json")["metrics"]
+    assert metrics["clips"] == 2664
+    assert min(metrics[f"judge/{label}_accuracy"] for label in ("action", "skin", "pants", "top", "hair")) >= 0.999
+
+
+def test_the_bias_study_finds_the_paper_s_signs() -> None:
+    """sigma_x is overestimated whatever sigma_f; sigma_z underestimated where sigma_f is 2, not where it is 1."""
+    metrics = recorded("elbo-bias.json")["metrics"]
+    for sigma_f in ("sigma_f_0.5/", "", "sigma_f_2/", "sigma_f_4/"):
+        for true in ("0.3", "0.5", "1"):
+            assert metrics[f"elbo_bias/{sigma_f}sigma_x/{true}/lowest"] > 0
+    for true in ("0.5", "1"):
+        assert metrics[f"elbo_bias/sigma_f_2/sigma_z/{true}/highest"] < 0
+    assert metrics["elbo_bias/sigma_z/1/lowest"] > 0
+
+
+def sprites_runs(row: str) -> list[dict]:
+    return recorded("sprites-table-cpu.json")["runs"][row]
+
+
+def test_rows_of_the_sprites_table_are_what_they_are_called() -> None:
+    for beta in (1, 6, 150):
+        for run in sprites_runs(f"beta_{beta}"):
+            objective, model = run["recipe"]["objective"], run["recipe"]["model"]
+            assert (objective["beta"], objective["sigma"], objective["beta_motion"]) == (beta, 1, None)
+            assert not objective["restricted_views"]
+            assert (model["pooled_content"], model["modulated_decoder"], model["f_dim"]) == (False, False, 256)
+    for run in sprites_runs("views"):
+        assert run["recipe"]["objective"]["restricted_views"]
+        assert run["recipe"]["training"]["minutes"] <= 60
+
+
+def test_means_of_the_sprites_table_are_those_of_its_runs() -> None:
+    table = recorded("sprites-table-cpu.json")
+    for row, runs in table["runs"].items():
+        for protocol, metric in (("disagreement", "disagreement/hair"), ("generation", "generation/inception_score")):
+            values = [run["metrics"][metric] for run in runs if run["protocol"] == protocol]
+            if values:
+                assert table["metrics"][f"{row}/{metric}"] == pytest.approx(sum(values) / len(values))
+                assert table["metrics"][f"{row}/{metric}/seeds"] == len(values)

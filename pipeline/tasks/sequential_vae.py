@@ -40,7 +40,7 @@ class SequentialVAETask:
         """The negative ELBO and its three parts, from the frames alone."""
         o, frames = self._objective, clips.frames
         warm = kl_weight(progress, kind="monotonic", beta=1.0, ratio=o.kl_warmup) if o.kl_warmup else 1.0
-        beta_motion = o.beta if o.beta_motion is None else o.beta + progress * (o.beta_motion - o.beta)
+        beta_motion = o.beta if o.beta_motion is None else o.beta_motion
         decoded = None
         if o.frames_per_clip is not None:
             decoded = torch.randperm(frames.shape[1], device=frames.device)[: o.frames_per_clip]
