@@ -2,8 +2,8 @@
 
     python benchmarks/sprites.py --shards data/sprites --judge runs/judge --work runs/sprites-table
 
-Rows: the paper's network and objective with beta 1, 6 and 150 and f of 256, with f of 32 (``f_32``), and our objective
-(``views``). On a CPU all are half as wide; ``--minutes`` and
+Rows: the paper's network and objective with beta 1, 6 and 150 and f of 256, with f of 32 (``f_32``), our objective
+(``views``) and its network, weights and length without the views (``no_views``). On a CPU all are half as wide; ``--minutes`` and
 ``--views-minutes`` are how long they train there.
 
 What lies in --work already is not done again: stopped, the same command goes on. ``--only beta_1:0,views:2`` does some
@@ -28,12 +28,13 @@ JUDGED = ("disagreement", "generation")
 def rows(full: bool, minutes: float, views_minutes: float) -> list[Row]:
     recipe = "sequential-vae/sprites" if full else "sequential-vae/sprites-cpu"
     paper = ["model.pooled_content=false", "model.f_dim=256", *([] if full else [f"training.minutes={minutes:g}"])]
+    ours = "sequential-vae/sprites-views" if full else "sequential-vae/sprites-views-cpu"
+    length = () if full else (f"training.minutes={views_minutes:g}",)
     return [
         *(Row(f"beta_{beta}", recipe, (*paper, f"objective.beta={beta}")) for beta in (1, 6, 150)),
         Row("f_32", recipe, (*paper, "model.f_dim=32")),
-        Row("views", "sequential-vae/sprites-views", ())
-        if full
-        else Row("views", "sequential-vae/sprites-views-cpu", (f"training.minutes={views_minutes:g}",)),
+        Row("views", ours, length),
+        Row("no_views", ours, (*length, "objective.restricted_views=false")),
     ]
 
 

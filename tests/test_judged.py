@@ -209,13 +209,15 @@ def test_a_label_that_the_judge_has_not(digits: Path, encoder_run: Path, judge_r
 
 def test_a_judge_of_another_frame_size(digits: Path, judge_run: Path, tmp_path: Path) -> None:
     larger = make_run(ENCODER, digits, tmp_path, "model.frame_size=64", "training.epochs=1")
-    with pytest.raises(RunError, match=r"judges frames of 32 px, .* draws 64 px"):
+    with pytest.raises(
+        RunError, match=r"judges clips of frame_size 32, .* draws 64; train a judge with --set model.frame_size=64"
+    ):
         evaluate_run(larger, digits / SHARDS, "disagreement", options={"judge": str(judge_run)})
 
 
 def test_a_judge_of_shorter_clips(digits: Path, encoder_run: Path, tmp_path: Path) -> None:
     shorter = make_run(JUDGE, digits, tmp_path, "data.clip_frames=6", "training.epochs=1")
-    with pytest.raises(RunError, match=r"judges 6 frames at a step of 1, .* encodes 8 at a step of 1"):
+    with pytest.raises(RunError, match=r"judges clips of clip_frames 6, .* draws 8; train"):
         evaluate_run(encoder_run, digits / SHARDS, "disagreement", options={"judge": str(shorter)})
 
 

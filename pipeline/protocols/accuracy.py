@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from kineme.pipeline.protocols import Metrics
-from kineme.pipeline.protocols.judged import accuracies, ask, joined, judge_task, true_clips
+from kineme.pipeline.protocols.judged import accuracies, ask, joined, true_clips
 from kineme.pipeline.run import Run
 
 
@@ -19,10 +19,9 @@ def measure_accuracy(run: Run, shards: Path, split: str) -> Metrics:
         RunError: another kind of run; a clip lacks a label, or has a value that the judge was not trained on.
         DataError: the shards hold no clips of the split.
     """
-    judge, data = judge_task(run), run.recipe.data
     answers, targets = [], []
-    for frames, values in true_clips(judge, shards, split, data.clip_frames, data.frame_step, run.device):
-        answers.append(ask(judge, frames))
+    for frames, values in true_clips(run, shards, split):
+        answers.append(ask(run, frames))
         targets.append(values)
     figures = accuracies(joined(answers), joined(targets), "judge")
     return {"clips": sum(len(next(iter(values.values()))) for values in targets), **figures}

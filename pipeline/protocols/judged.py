@@ -30,27 +30,21 @@ class Judging:
 
     Attributes:
         model: whose clips are judged.
-        judge: their judge.
+        judge: a run of their judge.
         motion: the label of the judge that the motion z must decide; its others belong to the content f.
-        clip_frames: T of a clip, as the run's encoder takes it.
-        frame_step: distance of two of its frames, in stored frames.
-        device: where both compute.
     """
 
     model: SequentialVAE
-    judge: JudgeTask
+    judge: Run
     motion: str
-    clip_frames: int
-    frame_step: int
-    device: torch.device
 
     def answers(self, frames: Tensor) -> Answers:
-        """What the judge says of frames (N, T, C, H, W) in [0, 1]."""
+        """See :func:`ask`."""
         return ask(self.judge, frames)
 
     def clips(self, shards: Path, split: str) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """See :func:`true_clips`."""
-        return true_clips(self.judge, shards, split, self.clip_frames, self.frame_step, self.device)
+        return true_clips(self.judge, shards, split)
 
 
 def load_judging(run: Run, folder: Path | None, motion: str) -> Judging:
@@ -62,7 +56,7 @@ def load_judging(run: Run, folder: Path | None, motion: str) -> Judging:
         motion: the label that the motion decides.
 
     Raises:
-        RunError: another kind of run; no folder given, no judge in it, one of other clips or without those labels.
+        RunError: another kind of run; no folder given, no judge in it, one of other clips or without that label.
     """
     model, recipe = sequential_vae_of(run), run.recipe
     assert isinstance(recipe, SequentialVAERecipe)
@@ -70,24 +64,24 @@ def load_judging(run: Run, folder: Path | None, motion: str) -> Judging:
         raise RunError(
             "--option judge=RUN is missing: train a judge with kineme train judge/sprites --data SHARDS --out RUN"
         )
-    judge_run = load_run(folder, run.device)
-    judge = judge_task(judge_run)
-    if judge.frame_size != run.task.frame_size:
-        raise RunError(
-            f"{folder}: judges frames of {judge.frame_size} px, {run.folder} draws {run.task.frame_size} px; "
-            f"train a judge with --set model.frame_size={run.task.frame_size}"
-        )
-    seen, needed = judge_run.recipe.data, (recipe.encode_frames, recipe.data.frame_step)
-    if (seen.clip_frames, seen.frame_step) != needed:
-        raise RunError(
-            f"{folder}: judges {seen.clip_frames} frames at a step of {seen.frame_step}, {run.folder} encodes "
-            f"{needed[0]} at a step of {needed[1]}; train a judge with --set data.clip_frames={needed[0]} "
-            f"--set data.frame_step={needed[1]}"
-        )
-    labels = tuple(judge.model.config.classes)
+    judge = load_run(folder, run.device)
+    labels = tuple(judge_task(judge).model.config.classes)
+    drawn = {
+        "model.frame_size": recipe.model.frame_size,
+        "data.clip_frames": recipe.encode_frames,
+        "data.frame_step": recipe.data.frame_step,
+    }
+    for setting, value in drawn.items():
+        section, name = setting.split(".")
+        judged = getattr(getattr(judge.recipe, section), name)
+        if judged != value:
+            raise RunError(
+                f"{folder}: judges clips of {name} {judged}, {run.folder} draws {value}; "
+                f"train a judge with --set {setting}={value}"
+            )
     if motion not in labels:
         raise RunError(f"--option motion={motion}: is no label of the judge's; it has {', '.join(labels)}")
-    return Judging(model, judge, motion, recipe.encode_frames, recipe.data.frame_step, run.device)
+    return Judging(model, judge, motion)
 
 
 def judge_task(run: Run) -> JudgeTask:
@@ -97,22 +91,24 @@ def judge_task(run: Run) -> JudgeTask:
     return run.task
 
 
-def true_clips(
-    judge: JudgeTask, shards: Path, split: str, clip_frames: int, frame_step: int, device: torch.device
-) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+def true_clips(judge: Run, shards: Path, split: str) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """All clips of a split: frames (B, T, C, H, W) in [0, 1] on the device, and the true values of each label, (B,).
 
     Raises:
-        RunError: a clip lacks a label, or has a value that the judge was not trained on.
+        RunError: another kind of run; a clip lacks a label, or has a value that the judge was not trained on.
         DataError: no clips of the split, clips too short, or damaged shards.
     """
-    for batch in clip_loader(shards, batch_size=BATCH, clip_frames=clip_frames, frame_step=frame_step, split=split):
-        yield to_model(batch.frames.to(device), judge.frame_size), judge.targets(batch.records)
+    task, data = judge_task(judge), judge.recipe.data
+    loader = clip_loader(
+        shards, batch_size=BATCH, clip_frames=data.clip_frames, frame_step=data.frame_step, split=split
+    )
+    for batch in loader:
+        yield to_model(batch.frames.to(judge.device), task.frame_size), task.targets(batch.records)
 
 
-def ask(judge: JudgeTask, frames: Tensor) -> Answers:
+def ask(judge: Run, frames: Tensor) -> Answers:
     """The judge's answers on frames (N, T, C, H, W) in [0, 1]."""
-    return {label: answer.double().cpu() for label, answer in judge.model(frames.float()).items()}
+    return {label: answer.double().cpu() for label, answer in judge_task(judge).model(frames.float()).items()}
 
 
 def joined(batches: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
