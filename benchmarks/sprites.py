@@ -3,8 +3,8 @@
     python benchmarks/sprites.py --shards data/sprites --judge runs/judge --work runs/sprites-table
 
 Rows: the paper's network and objective with beta 1, 6 and 150 and f of 256, with f of 32 (``f_32``), our objective
-(``views``) and its network, weights and length without the views (``no_views``). On a CPU all are half as wide; ``--minutes`` and
-``--views-minutes`` are how long they train there.
+(``views``) and its network, weights and length without the views (``no_views``). On a CPU all are half as wide;
+``--minutes`` and ``--views-minutes`` are how long they train there.
 
 What lies in --work already is not done again: stopped, the same command goes on. ``--only beta_1:0,views:2`` does some
 runs; ``--set`` changes settings of all trainings. The JSON holds the mean over the seeds that are there, the least and
