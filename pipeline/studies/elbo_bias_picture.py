@@ -17,13 +17,14 @@ _DEPTH = 1.8
 
 
 def draw_elbo_bias(
-    panels: Sequence[Mapping[str, Any]], sensitivity: Mapping[str, Mapping[str, Sequence[float]]]
+    panels: Sequence[Mapping[str, Any]], sigma_f: float, sensitivity: Mapping[str, Mapping[str, Sequence[float]]]
 ) -> Image.Image:
     """Draw five panels of curves and a sixth with the bias over the true sigma_f.
 
     Args:
         panels: each has ``parameter``, ``true``, ``grid`` (G,), and by the names ELBO and log-likelihood ``curves``
             (R, G) and ``peaks`` (R,).
+        sigma_f: the true one of those panels.
         sensitivity: by ``parameter/true``: ``sigma_f``, ``bias``, ``lowest`` and ``highest`` of equal length.
     """
     figure = Figure(figsize=(11, 6.6), layout="constrained")
@@ -34,7 +35,7 @@ def draw_elbo_bias(
     _bias_over_sigma_f(axes[-1], sensitivity)
     figure.suptitle(
         "Mean ELBO and log-likelihood, dashed where they are highest, shaded from lowest to highest seed; "
-        "all other deviations 1",
+        rf"$\sigma_f$ is {sigma_f:g}, all other deviations 1",
         fontsize=10,
     )
     file = io.BytesIO()
