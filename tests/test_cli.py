@@ -7,19 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import call
 from made_up_clips import make_index
 
 from kineme.pipeline import cli
 
 VERBS = [command.callback.__name__ for command in cli.app.registered_commands if command.callback is not None]
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Run the command line; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", ["kineme", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
 
 
 def test_every_verb_of_the_design_is_there() -> None:

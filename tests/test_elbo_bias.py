@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import call
 from PIL import Image
 from scipy import stats
 
-from kineme.pipeline import cli
 from kineme.pipeline.studies import elbo_bias
 from kineme.pipeline.studies.elbo_bias import Setting, figures, interval, measure, peak
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Run the command line; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", ["kineme", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
 
 
 def test_peak_lies_between_the_points() -> None:
