@@ -164,8 +164,8 @@ def test_a_label_that_the_shards_lack(encoder_run: Path, digits: Path, tmp_path:
 
 
 def test_protocols_that_do_not_fit(encoder_run: Path, predictor_run: Path, digits: Path) -> None:
-    known = "retrieval, motion-retrieval, disentanglement, disagreement, generation, elbo, linear-probe, attentive-linear, "
-    with pytest.raises(RunError, match=f"there is none of that name; use one of {known}finetune, prediction, accuracy"):
+    known = "retrieval, motion-retrieval, disentanglement, disagreement, generation, elbo, linear-probe, "
+    with pytest.raises(RunError, match=f"there is none of that name; use one of {known}attentive-linear, finetune"):
         evaluate_run(encoder_run, digits / "shards", "taste")
     with pytest.raises(RunError, match=r"frame-predictor runs, .* is sequential-vae; use retrieval, motion-retrieval"):
         evaluate_run(encoder_run, digits / "shards", "prediction")
