@@ -12,6 +12,7 @@ import itertools
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
 from kineme.models.layers import normalise
@@ -29,12 +30,24 @@ def check_frame_size(frame_size: int) -> None:
         raise ValueError(f"frame_size is {frame_size}: it must be a multiple of {_MULTIPLE}, such as {nearest}")
 
 
+class _Pointwise(nn.Conv2d):
+    """A 1x1 convolution that drops what it strides over first.
+
+    Given fewer channels than it blocks (8 with AVX2), oneDNN's own strided one writes past its buffer in the weights'
+    gradient, from frames laid out as channels_last: wrong gradients or a crash (uxlfoundation/oneDNN#6035).
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return F.conv2d(features[..., ::rows, ::columns], self.weight, self.bias)
+
+
 def residual_block(in_channels: int, out_channels: int, stride: int = 1) -> BasicBlock:
     """A basic residual block (He et al. 2016) with GroupNorm; the shortcut is a 1x1 convolution where shapes differ."""
     shortcut = None
     if stride != 1 or in_channels != out_channels:
         shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False), normalise(out_channels)
+            _Pointwise(in_channels, out_channels, kernel_size=1, stride=stride, bias=False), normalise(out_channels)
         )
     return BasicBlock(in_channels, out_channels, stride, shortcut, norm_layer=normalise)
 

@@ -49,10 +49,18 @@ def recoloured(frames: Tensor, strength: float = STRENGTH) -> Tensor:
         return torch.einsum("bdc,btchw->btdhw", maps, frames.float()).sin().square()
 
 
-def rearranged(frames: Tensor) -> Tensor:
-    """v_f: the frames of clips (B, T, C, H, W) in random order, every frame of about every second clip mirrored."""
+def rearranged(frames: Tensor, count: int | None = None) -> Tensor:
+    """v_f: ``count`` frames of each clip (B, T, C, H, W) in random order, mirrored in about every second clip.
+
+    Args:
+        frames: the clips.
+        count: frames that are kept of each, any of them; all if not given.
+
+    Returns:
+        Clips (B, count, C, H, W).
+    """
     clips, steps = frames.shape[:2]
-    order = torch.rand(clips, steps, device=frames.device).argsort(dim=1)
+    order = torch.rand(clips, steps, device=frames.device).argsort(dim=1)[:, :count]
     shuffled = frames[torch.arange(clips, device=frames.device)[:, None], order]
     mirrored = torch.rand(clips, 1, 1, 1, 1, device=frames.device) < 0.5
     return torch.where(mirrored, shuffled.flip(-1), shuffled)

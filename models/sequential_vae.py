@@ -10,7 +10,8 @@ the decoder's image. The same convolutions feed both encoders (section 5.2).
 
 Where the paper leaves it open: kernels and strides (here 4x4 and 2), normalisation (batch norm), which recurrent cells
 (LSTMs), and how the decoder gets from its 2x2 image to 64x64: the four deconvolutions that the paper names do so only
-if one of them has stride 4, here the first. `pooled_content` and `modulated_decoder` are ours; both are off by default.
+if one of them has stride 4, here the first. `pooled_content`, `unordered_content` and `modulated_decoder` are ours; all
+are off by default.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class SequentialVAEConfig:
         pooled_content: q(f | x) reads, of each frame, the largest response anywhere of each channel of the third
             convolution, rather than all responses of the fourth in their places (the paper's way): what is in the
             frame, whatever its place.
+        unordered_content: q(f | x) reads the mean and the maximum over the frames of what it reads of each, through a
+            layer of ``hidden_dim``, rather than the last state of an LSTM: a clip's frames as a set.
         modulated_decoder: `ModulatedDecoder` instead of the paper's `ConcatenatedDecoder`.
     """
 
@@ -50,6 +53,7 @@ class SequentialVAEConfig:
     hidden_dim: int = 512
     channels: int = 3
     pooled_content: bool = False
+    unordered_content: bool = False
     modulated_decoder: bool = False
 
     def __post_init__(self) -> None:
@@ -82,7 +86,11 @@ class SequentialVAE(nn.Module):
             nn.LeakyReLU(SLOPE),
             nn.Linear(config.hidden_dim, 2 * config.z_dim),
         )
-        self.f_lstm = nn.LSTM(4 * w if config.pooled_content else feature_dim, config.hidden_dim, batch_first=True)
+        content_dim = 4 * w if config.pooled_content else feature_dim
+        if config.unordered_content:
+            self.f_layer = nn.Sequential(nn.Linear(2 * content_dim, config.hidden_dim), nn.LeakyReLU(SLOPE))
+        else:
+            self.f_lstm = nn.LSTM(content_dim, config.hidden_dim, batch_first=True)
         self.f_head = nn.Linear(config.hidden_dim, 2 * config.f_dim)
         self.prior_lstm = nn.LSTM(config.z_dim, config.hidden_dim, batch_first=True)
         self.prior_head = nn.Linear(config.hidden_dim, 2 * config.z_dim)
@@ -98,23 +106,32 @@ class SequentialVAE(nn.Module):
 
         Args:
             frames: the clips, (B, T, C, H, W).
-            motion_view: of the same shape: what z_t is read from instead. Both then share the statistics of a batch.
+            motion_view: what z_t is read from instead: of the same shape, but of any number of frames, which is T for
+                z then. Both share the statistics of a batch.
         """
-        seen = frames if motion_view is None else torch.cat([frames, motion_view])
-        images = seen.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        views = 1 if motion_view is None else 2
+        views = [frames] if motion_view is None else [frames, motion_view]
+        images = torch.cat([view.flatten(0, 1) for view in views]).contiguous(memory_format=torch.channels_last)
+        shown = frames.shape[0] * frames.shape[1]  # images that q(f | x) reads; q(z_t | x_t) reads the last ones
+        moving = views[-1].shape[0] * views[-1].shape[1]
         third = self.convolutions[:3](images)
         if self.config.pooled_content:
-            of_content = third.chunk(views)[0].amax(dim=(2, 3))
-            of_motion = self.convolutions[3](third.chunk(views)[-1]).flatten(1)
+            of_content = third[:shown].amax(dim=(2, 3))
+            of_motion = self.convolutions[3](third[-moving:]).flatten(1)
         else:
             fourth = self.convolutions[3](third).flatten(1)
-            of_content, of_motion = fourth.chunk(views)[0], fourth.chunk(views)[-1]
-        last_hidden = run_lstm(self.f_lstm, of_content.reshape(*frames.shape[:2], -1))[0][:, -1]
+            of_content, of_motion = fourth[:shown], fourth[-moving:]
+        content = self._over_time(of_content.reshape(*frames.shape[:2], -1))
         return (
-            Gaussian.from_parameters(self.f_head(last_hidden).float()),
-            Gaussian.from_parameters(self.z_head(of_motion.reshape(*frames.shape[:2], -1)).float()),
+            Gaussian.from_parameters(self.f_head(content).float()),
+            Gaussian.from_parameters(self.z_head(of_motion.reshape(*views[-1].shape[:2], -1)).float()),
         )
+
+    def _over_time(self, features: Tensor) -> Tensor:
+        """What q(f | x) makes of the features (B, T, content_dim) of a clip's frames: (B, hidden_dim)."""
+        if self.config.unordered_content:
+            hidden: Tensor = self.f_layer(torch.cat([features.mean(dim=1), features.amax(dim=1)], dim=-1))
+            return hidden
+        return run_lstm(self.f_lstm, features)[0][:, -1]
 
     def z_prior(self, z: Tensor) -> Gaussian:
         """p(z_t | z_<t) for every t of a given motion (B, T, z_dim); the step before the first is zeros."""

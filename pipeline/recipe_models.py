@@ -27,6 +27,7 @@ class SequentialVAEModel(Section):
     z_dim: Count = 32
     hidden_dim: Count = 512
     pooled_content: bool = False
+    unordered_content: bool = False
     modulated_decoder: bool = False
 
 
@@ -35,7 +36,8 @@ class SequentialVAEObjective(Section):
 
     ``beta_motion`` is the weight of the motion's divergence instead of ``beta``. ``restricted_views`` is an objective
     of ours, see `kineme.models.restricted_views`. ``frames_per_clip`` random frames, the same of all clips of a batch,
-    are decoded and stand for the sum over t; all if left out.
+    are decoded and stand for the sum over t; all if left out. ``content_frames``: from how many random frames of a clip
+    restricted views let the content be read in training; all if left out.
     """
 
     beta: Weight = 1.0
@@ -44,6 +46,7 @@ class SequentialVAEObjective(Section):
     beta_motion: Weight | None = None
     restricted_views: bool = False
     frames_per_clip: Count | None = None
+    content_frames: Count | None = None
 
 
 class FramePredictorModel(Section):

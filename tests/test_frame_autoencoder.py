@@ -67,6 +67,17 @@ def test_the_shortcut_of_a_residual_block() -> None:
     assert other(x).shape == (2, 16, 3, 3)
 
 
+def test_the_gradient_of_the_shortcut_of_frames_laid_out_as_channels_last() -> None:
+    """oneDNN writes past its buffer there with AVX2: it gave wrong gradients, or the process died."""
+    torch.manual_seed(0)
+    shortcut = residual_block(3, 8, stride=2).downsample[0]
+    frames = torch.rand(16, 3, 32, 32)
+    shortcut(frames.contiguous(memory_format=torch.channels_last)).square().sum().backward()
+    weight = shortcut.weight.detach().clone().requires_grad_()
+    torch.einsum("nchw,dc->ndhw", frames[..., ::2, ::2], weight[..., 0, 0]).square().sum().backward()
+    torch.testing.assert_close(shortcut.weight.grad, weight.grad, rtol=1e-4, atol=1e-2)
+
+
 def test_squared_error_against_loops() -> None:
     torch.manual_seed(0)
     drawn, frames = torch.randn(2, 3, 3, 4, 5), torch.randn(2, 3, 3, 4, 5)

@@ -65,6 +65,13 @@ def test_rearranged_keeps_the_frames_of_each_clip_and_mirrors_all_or_none() -> N
     assert 15 < mirrored < 45
 
 
+def test_rearranged_keeps_any_few_frames() -> None:
+    frames = torch.arange(5.0)[None, :, None, None, None].expand(200, 5, 3, 2, 2)
+    kept = rearranged(frames, 2)[:, :, 0, 0, 0]
+    assert kept.shape == (200, 2)
+    assert len({tuple(pair) for pair in kept.tolist()}) == 20
+
+
 def small(pooled: bool = True) -> SequentialVAE:
     torch.manual_seed(0)
     config = SequentialVAEConfig(32, width=2, f_dim=5, z_dim=3, hidden_dim=8, pooled_content=pooled)
@@ -74,7 +81,7 @@ def small(pooled: bool = True) -> SequentialVAE:
 @pytest.mark.parametrize("pooled", [True, False])
 def test_each_half_is_read_from_its_own_view(pooled: bool) -> None:
     model = small(pooled).eval()
-    content, motion = clips(2, 3, 32), clips(2, 3, 32).flip(0)
+    content, motion = clips(2, 3, 32)[:, :2], clips(2, 3, 32).flip(0)
     f, z = model.encode(content, motion)
     torch.testing.assert_close(f.mean, model.encode(content)[0].mean)
     torch.testing.assert_close(z.mean, model.encode(motion)[1].mean)
@@ -119,7 +126,11 @@ def task_of(folder: Path, *settings: str) -> SequentialVAETask:
 def test_the_task_trains_on_the_views(tmp_path: Path) -> None:
     """The same draws, in the same order, give the loss written out."""
     task = task_of(
-        tmp_path, "objective.restricted_views=true", "objective.frames_per_clip=2", "objective.beta_motion=5"
+        tmp_path,
+        "objective.restricted_views=true",
+        "objective.frames_per_clip=2",
+        "objective.content_frames=3",
+        "objective.beta_motion=5",
     )
     task.model.eval()
     batch = TrainingClips(clips(2, 4, task.frame_size), None, None, [])
@@ -127,7 +138,7 @@ def test_the_task_trains_on_the_views(tmp_path: Path) -> None:
     found = task.losses(batch, 0.25)
     torch.manual_seed(7)
     decoded = torch.randperm(batch.frames.shape[1])[:2]
-    output = task.model(rearranged(batch.frames), recoloured(batch.frames), decoded)
+    output = task.model(rearranged(batch.frames, 3), recoloured(batch.frames), decoded)
     expected = sequential_vae_loss(output, batch.frames[:, decoded], beta=1, beta_motion=5)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value)
@@ -140,9 +151,15 @@ def test_warm_up_is_a_factor_on_both_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(parts["loss"], expected)
 
 
-def test_more_frames_to_decode_than_a_clip_has(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"frames_per_clip is 7: clips have the 6 frames"):
-        task_of(tmp_path, "objective.frames_per_clip=7")
+@pytest.mark.parametrize("name", ["frames_per_clip", "content_frames"])
+def test_more_frames_than_a_clip_has(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunError, match=rf"{name} is 7: clips have the 6 frames"):
+        task_of(tmp_path, f"objective.{name}=7")
+
+
+def test_content_from_some_frames_is_for_restricted_views_alone(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"content_frames is 2: only objective.restricted_views"):
+        task_of(tmp_path, "objective.content_frames=2")
 
 
 @pytest.mark.parametrize("name", ["sprites-views", "sprites-views-cpu"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -11,24 +12,23 @@ from kineme.models.distributions import Gaussian
 from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, SequentialVAEOutput, sequential_vae_loss
 
 NARROW = {"frame_size": 32, "width": 4, "f_dim": 6, "z_dim": 5, "hidden_dim": 16}
-VARIANTS = [(False, False), (True, False), (False, True), (True, True)]
+VARIANTS = list(itertools.product([False, True], repeat=3))
 
 
-def make(pooled: bool = False, modulated: bool = False, **changes: int) -> SequentialVAE:
+def make(pooled: bool = False, unordered: bool = False, modulated: bool = False, **changes: int) -> SequentialVAE:
     torch.manual_seed(0)
-    return SequentialVAE(
-        SequentialVAEConfig(**{**NARROW, **changes}, pooled_content=pooled, modulated_decoder=modulated)
-    )
+    switches = {"pooled_content": pooled, "unordered_content": unordered, "modulated_decoder": modulated}
+    return SequentialVAE(SequentialVAEConfig(**{**NARROW, **changes}, **switches))
 
 
 def clips(batch: int = 3, steps: int = 4, size: int = 32) -> torch.Tensor:
     return torch.rand(batch, steps, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("pooled", "modulated"), VARIANTS)
+@pytest.mark.parametrize(("pooled", "unordered", "modulated"), VARIANTS)
 @pytest.mark.parametrize(("size", "steps"), [(32, 1), (64, 3), (96, 2)])
-def test_shapes(pooled: bool, modulated: bool, size: int, steps: int) -> None:
-    model = make(pooled, modulated, frame_size=size)
+def test_shapes(pooled: bool, unordered: bool, modulated: bool, size: int, steps: int) -> None:
+    model = make(pooled, unordered, modulated, frame_size=size)
     output = model(clips(2, steps, size))
     assert output.reconstruction.shape == (2, steps, 3, size, size)
     assert output.reconstruction.min() >= 0
@@ -133,9 +133,9 @@ def test_stepwise_sampling_agrees_with_the_prior() -> None:
     assert torch.allclose(model.z_prior(z).sample(noise), z, atol=1e-5)
 
 
-@pytest.mark.parametrize(("pooled", "modulated"), VARIANTS)
-def test_the_objective_reaches_every_parameter(pooled: bool, modulated: bool) -> None:
-    model = make(pooled, modulated)
+@pytest.mark.parametrize(("pooled", "unordered", "modulated"), VARIANTS)
+def test_the_objective_reaches_every_parameter(pooled: bool, unordered: bool, modulated: bool) -> None:
+    model = make(pooled, unordered, modulated)
     frames = clips()
     sequential_vae_loss(model(frames), frames)["loss"].backward()
     for name, parameter in model.named_parameters():
@@ -154,6 +154,18 @@ def test_pooled_content_does_not_know_places() -> None:
     assert not torch.allclose(paper.encode(frames)[0].mean, paper.encode(rolled)[0].mean, atol=1e-4)
 
 
+@pytest.mark.parametrize("unordered", [False, True])
+def test_whether_content_knows_the_order_of_frames(unordered: bool) -> None:
+    """As a set, it is the mean and the maximum over frames, written out here, through the layer and the head."""
+    model, frames = make(unordered=unordered).eval(), clips()
+    f = model.encode(frames)[0].mean
+    assert torch.allclose(f, model.encode(frames.flip(1))[0].mean, atol=1e-5) == unordered
+    if unordered:
+        each = torch.stack([model.convolutions(frames[:, t]).flatten(1) for t in range(frames.shape[1])])
+        pooled = torch.cat([sum(each) / len(each), each.max(dim=0).values], dim=1)
+        torch.testing.assert_close(f, model.f_head(model.f_layer(pooled))[:, :6])
+
+
 @pytest.mark.parametrize(("pooled", "modulated"), [(False, False), (True, True)])
 def test_learns_to_reconstruct(pooled: bool, modulated: bool) -> None:
     """A bright square on paths of its own: far below the error of the best constant picture."""
@@ -163,7 +175,7 @@ def test_learns_to_reconstruct(pooled: bool, modulated: bool) -> None:
         for step in range(4):
             x, y = 2 + 3 * clip, 4 + 5 * step
             frames[clip, step, :, y : y + 6, x : x + 6] = 0.9
-    model = make(pooled, modulated, width=8, hidden_dim=64)
+    model = make(pooled, modulated=modulated, width=8, hidden_dim=64)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     constant = (frames - frames.mean(dim=(0, 1))).square().sum(dim=(1, 2, 3, 4)).mean().item()
     for _ in range(200):

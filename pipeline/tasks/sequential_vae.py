@@ -22,10 +22,16 @@ class SequentialVAETask:
         self.frame_size = recipe.model.frame_size
         self.stages = one_stage(recipe.optimizer)
         self._objective = o = recipe.objective
-        if o.frames_per_clip is not None and o.frames_per_clip > recipe.data.clip_frames:
+        for name, count in (("frames_per_clip", o.frames_per_clip), ("content_frames", o.content_frames)):
+            if count is not None and count > recipe.data.clip_frames:
+                raise RunError(
+                    f"objective.{name} is {count}: clips have the {recipe.data.clip_frames} frames of "
+                    "data.clip_frames; use as many at most, or leave it out"
+                )
+        if o.content_frames is not None and not o.restricted_views:
             raise RunError(
-                f"objective.frames_per_clip is {o.frames_per_clip}: clips have the {recipe.data.clip_frames} frames of "
-                "data.clip_frames; use as many at most, or leave it out"
+                f"objective.content_frames is {o.content_frames}: only objective.restricted_views reads the content "
+                "from some of the frames; set it to true, or leave content_frames out"
             )
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -45,7 +51,7 @@ class SequentialVAETask:
         if o.frames_per_clip is not None:
             decoded = torch.randperm(frames.shape[1], device=frames.device)[: o.frames_per_clip]
         if o.restricted_views:
-            output = self.model(rearranged(frames), recoloured(frames), decoded)
+            output = self.model(rearranged(frames, o.content_frames), recoloured(frames), decoded)
         else:
             output = self.model(frames, decoded=decoded)
         truth = frames if decoded is None else frames[:, decoded]
