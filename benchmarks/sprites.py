@@ -34,7 +34,11 @@ def rows(full: bool, minutes: float, views_minutes: float) -> list[Row]:
         *(Row(f"beta_{beta}", recipe, (*paper, f"objective.beta={beta}")) for beta in (1, 6, 150)),
         Row("f_32", recipe, (*paper, "model.f_dim=32")),
         Row("views", ours, length),
-        Row("no_views", ours, (*length, "objective.restricted_views=false", "objective.content_frames=null")),
+        Row(
+            "no_views",
+            ours,
+            (*length, "objective.restricted_views=false", "objective.content_frames=null", "objective.swapped_views=0"),
+        ),
     ]
 
 

@@ -8,13 +8,18 @@ must draw x itself:
 
 - v_z(x), :func:`recoloured`: a random map of the colours, the same for all frames of a clip. So colours can be drawn
   from f alone.
-- v_f(x), :func:`rearranged`: the frames in random order, the whole clip mirrored or not. So when something moves, and
-  to which side, can be drawn from z alone.
+- v_f(x), :func:`rearranged`: some or all frames in random order, the whole clip mirrored or not. So when something
+  moves, and to which side, can be drawn from z alone.
 
 What both views show, such as the shape of hair or whether somebody walks, is paid for twice where both carry it, and
-beta_z above beta pushes it out of z. Once trained, both encoders read a clip as it is; its true colours are close to
-some of v_z's maps, not one of them. As neither posterior sees all of x, L is with both weights at 1 the negative of
-a bound on log p(x), a looser one than the ELBO.
+beta_z above beta pushes it out of z. What is left of it goes once the model can draw: then v_z(x) is at some steps not
+made of x but of :func:`performed_by_another`, the same motion drawn with the content of another clip. z must still
+serve to draw x, and cannot know from there what x looks like. It is the pair of clips, the same motion by two
+characters, that no unlabelled set has.
+
+Once trained, both encoders read a clip as it is; its true colours are close to some of v_z's maps, not one of them. As
+neither posterior sees all of x, L is with both weights at 1 the negative of a bound on log p(x), a looser one than the
+ELBO.
 
 Views that hide one half are those of Lorenz et al. (CVPR 2019: parts of objects in single images). C-DSVAE (Bai et al.,
 NeurIPS 2021) has such views of clips, too, as positives of contrastive estimates of mutual information that it adds to
@@ -25,6 +30,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from kineme.models.sequential_vae import SequentialVAE
 
 STRENGTH = 1.5
 
@@ -64,3 +71,19 @@ def rearranged(frames: Tensor, count: int | None = None) -> Tensor:
     shuffled = frames[torch.arange(clips, device=frames.device)[:, None], order]
     mirrored = torch.rand(clips, 1, 1, 1, 1, device=frames.device) < 0.5
     return torch.where(mirrored, shuffled.flip(-1), shuffled)
+
+
+@torch.no_grad()
+def performed_by_another(model: SequentialVAE, content_view: Tensor, motion_view: Tensor) -> Tensor:
+    """The motion of each clip as the model draws it with the content of the next clip of the batch.
+
+    Args:
+        model: draws f, z and their frames as it is now; no gradient reaches it.
+        content_view: what f is read from, (B, T', C, H, W).
+        motion_view: what z is read from, (B, T, C, H, W).
+
+    Returns:
+        Clips of the shape of ``motion_view``.
+    """
+    f, z = model.encode(content_view, motion_view)
+    return model.decode(f.sample().roll(-1, dims=0), z.sample())

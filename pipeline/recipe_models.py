@@ -37,7 +37,8 @@ class SequentialVAEObjective(Section):
     ``beta_motion`` is the weight of the motion's divergence instead of ``beta``. ``restricted_views`` is an objective
     of ours, see `kineme.models.restricted_views`. ``frames_per_clip`` random frames, the same of all clips of a batch,
     are decoded and stand for the sum over t; all if left out. ``content_frames``: from how many random frames of a clip
-    restricted views let the content be read in training; all if left out.
+    restricted views let the content be read in training; all if left out. After ``swapped_after`` of the training,
+    in a share of ``swapped_views`` of its steps, they read the motion from clips drawn with another one's content.
     """
 
     beta: Weight = 1.0
@@ -47,6 +48,8 @@ class SequentialVAEObjective(Section):
     restricted_views: bool = False
     frames_per_clip: Count | None = None
     content_frames: Count | None = None
+    swapped_views: Share = 0.0
+    swapped_after: Share = 0.25
 
 
 class FramePredictorModel(Section):
@@ -242,7 +245,7 @@ class SequentialVAERecipe(_Recipe):
     model: SequentialVAEModel = SequentialVAEModel()
     objective: SequentialVAEObjective = SequentialVAEObjective()
     encode_frames: Annotated[int, Field(ge=2)] = 16
-    motion_vector: Literal["states", "changes"] = "states"
+    motion_vector: Literal["states", "changes", "drawn"] = "states"
     questions: list[Question] = Field(default_factory=list)
 
 

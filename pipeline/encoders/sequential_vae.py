@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import torch
@@ -20,7 +21,9 @@ class SequentialVAEEncoder(RunEncoder):
 
     appearance is the posterior mean of the content f. motion is that of z_1..z_T, flattened: with
     ``motion_vector: states`` as it is, with ``changes`` the T-1 differences z_{t+1} - z_t, which forget where in the
-    frame something moves and keep how.
+    frame something moves and keep how. With ``drawn``, motion is a draw from the posterior: the means of clips that
+    move alike are a small part of a deviation apart, and that part, which tells who moves, would decide their order; in
+    a draw nothing counts that the posterior leaves open. A clip always has the same draw, by the bytes of its frames.
     """
 
     def __init__(self, run: Run) -> None:
@@ -31,6 +34,7 @@ class SequentialVAEEncoder(RunEncoder):
         self.frame_step = recipe.data.frame_step
         self.frame_size = recipe.model.frame_size
         self._changes = recipe.motion_vector == "changes"
+        self._drawn = recipe.motion_vector == "drawn"
         self.motion_dim = (self.clip_frames - self._changes) * recipe.model.z_dim
         self.appearance_dim = recipe.model.f_dim
         self._model = model
@@ -40,8 +44,17 @@ class SequentialVAEEncoder(RunEncoder):
     def encode_batch(self, frames: Tensor) -> tuple[Vectors, Vectors]:
         """See `RunEncoder`."""
         f, z = self._model.encode(to_model(frames.to(self._device), self.frame_size))
-        motion = z.mean.diff(dim=1) if self._changes else z.mean
+        motion = z.sample(_noise_of(frames, z.mean)) if self._drawn else z.mean
+        if self._changes:
+            motion = motion.diff(dim=1)
         return motion.flatten(1).cpu().numpy(), f.mean.cpu().numpy()
+
+
+def _noise_of(frames: Tensor, like: Tensor) -> Tensor:
+    """Standard normal noise of the shape and device of ``like``, for each clip by the bytes of its frames."""
+    seeds = [zlib.crc32(clip.cpu().contiguous().numpy().tobytes()) for clip in frames]
+    noises = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(noises).to(like.device)
 
 
 def load(folder: Path, device: torch.device | None) -> SequentialVAEEncoder:

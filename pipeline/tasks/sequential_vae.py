@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kineme.models.restricted_views import rearranged, recoloured
+from kineme.models.restricted_views import performed_by_another, rearranged, recoloured
 from kineme.models.schedules import kl_weight
 from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, sequential_vae_loss
 from kineme.pipeline.errors import RunError
@@ -28,11 +28,12 @@ class SequentialVAETask:
                     f"objective.{name} is {count}: clips have the {recipe.data.clip_frames} frames of "
                     "data.clip_frames; use as many at most, or leave it out"
                 )
-        if o.content_frames is not None and not o.restricted_views:
-            raise RunError(
-                f"objective.content_frames is {o.content_frames}: only objective.restricted_views reads the content "
-                "from some of the frames; set it to true, or leave content_frames out"
-            )
+        for name, value in (("content_frames", o.content_frames), ("swapped_views", o.swapped_views)):
+            if value and not o.restricted_views:
+                raise RunError(
+                    f"objective.{name} is {value}: it is for objective.restricted_views alone; set that to true, or "
+                    f"leave {name} out"
+                )
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """One learning rate."""
@@ -51,7 +52,11 @@ class SequentialVAETask:
         if o.frames_per_clip is not None:
             decoded = torch.randperm(frames.shape[1], device=frames.device)[: o.frames_per_clip]
         if o.restricted_views:
-            output = self.model(rearranged(frames, o.content_frames), recoloured(frames), decoded)
+            motion_view = recoloured(frames)
+            if progress >= o.swapped_after and torch.rand(()) < o.swapped_views:
+                swapped = performed_by_another(self.model, rearranged(frames, o.content_frames), motion_view)
+                motion_view = recoloured(swapped)
+            output = self.model(rearranged(frames, o.content_frames), motion_view, decoded)
         else:
             output = self.model(frames, decoded=decoded)
         truth = frames if decoded is None else frames[:, decoded]
