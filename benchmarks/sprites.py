@@ -76,11 +76,11 @@ def figures(work: Path, row: Row, seed: int, protocol: str) -> Path:
     return work / f"{row.name}-{seed}-{protocol}.json"
 
 
-def gather(rows: list[Row], seeds: int, work: Path) -> dict[str, Any]:
+def gather(wanted: list[Row], seeds: int, work: Path) -> dict[str, Any]:
     """Every metric of every protocol as ROW/METRIC, out of the figures that are there."""
     metrics: dict[str, float] = {}
-    found: dict[str, list[dict[str, Any]]] = {row.name: [] for row in rows}
-    for row in rows:
+    found: dict[str, list[dict[str, Any]]] = {row.name: [] for row in wanted}
+    for row in wanted:
         for protocol in PROTOCOLS:
             results = read(figures(work, row, seed, protocol) for seed in range(seeds))
             found[row.name] += results

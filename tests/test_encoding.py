@@ -16,8 +16,10 @@ from kineme.pipeline.encoders import RunEncoder, load_encoder
 from kineme.pipeline.encoding import encode_shards
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.evaluation import evaluate_run
+from kineme.pipeline.frames import to_model
 from kineme.pipeline.protocols import protocols
 from kineme.pipeline.protocols.prediction import psnr
+from kineme.pipeline.run import load_run
 from kineme.shards.errors import DataError
 from kineme.shards.reader import load_clip_frames
 from kineme.shards.records import read_records
@@ -62,6 +64,26 @@ def test_changes_are_the_differences_of_states(encoder: RunEncoder, encoder_run:
     assert changing.motion_dim == changes.shape[1] == (FRAMES - 1) * 3
     np.testing.assert_allclose(changes, np.diff(states.reshape(3, FRAMES, 3), axis=1).reshape(3, -1), atol=1e-6)
     np.testing.assert_array_equal(appearance, same)
+
+
+def test_drawn_motion_is_a_draw_from_the_posterior_that_stays_the_same(
+    encoder: RunEncoder, encoder_run: Path, clips, tmp_path: Path
+) -> None:
+    """By mean and deviation over 200 clips that differ in one value of one pixel, whose posteriors are nearly alike."""
+    drawing = load_encoder(with_recipe(encoder_run, tmp_path, "motion_vector: states", "motion_vector: drawn"), CPU)
+    alike = np.repeat(clips[1][:1], 200, axis=0)
+    alike[np.arange(200), 0, 0, 0, 0] = np.arange(200)
+    drawn, appearance = drawing.encode(alike)
+    again, _ = drawing.encode(alike[7:8])
+    np.testing.assert_allclose(again[0], drawn[7], atol=1e-4)
+    means, same = encoder.encode(alike)
+    np.testing.assert_array_equal(appearance, same)
+    with torch.no_grad():
+        seen = to_model(torch.as_tensor(alike).movedim(-1, 2), encoder.frame_size)
+        posterior = load_run(encoder_run, CPU).task.model.eval().encode(seen)[1]
+    deviations = (drawn - means) / (0.5 * posterior.logvar).exp().flatten(1).numpy()
+    assert np.abs(deviations.mean(axis=0)).max() < 0.3
+    assert np.abs(deviations.std(axis=0) - 1).max() < 0.25
 
 
 def test_shards_are_encoded_in_their_order_whatever_the_batch(encoder: RunEncoder, digits: Path, clips) -> None:
@@ -152,6 +174,17 @@ def test_retrieval_against_a_slow_reference(encoder: RunEncoder, encoder_run: Pa
     assert result["protocol"] == "retrieval"
     assert result["data"] == {"shards": "shards", "dataset": "moving-digits", "clips": TEST_CLIPS}
     assert json.loads(json.dumps(result)) == result
+
+
+def test_retrieval_by_draws_stands_beside_that_by_means(encoder_run: Path, digits: Path, tmp_path: Path) -> None:
+    run = with_recipe(encoder_run, tmp_path, "motion_vector: states", "motion_vector: drawn")
+    by_draws = evaluate_run(run, digits / "shards")["metrics"]
+    by_means = evaluate_run(encoder_run, digits / "shards")["metrics"]
+    of_means = [name for name in by_draws if name.endswith("/of_means")]
+    assert of_means == ["motion/wall_hit/of_means", "motion/speeds/of_means"]
+    for name in of_means:
+        assert by_draws[name] == by_means[name.replace("of_means", "precision_at_10")]
+    assert len(by_draws) == len(by_means) + len(of_means)
 
 
 def test_a_label_that_the_shards_lack(encoder_run: Path, digits: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from tiny_runs import ENCODER, make_recipe
 from torch import Tensor
 
-from kineme.models.restricted_views import rearranged, recoloured
+from kineme.models.restricted_views import performed_by_another, rearranged, recoloured
 from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, sequential_vae_loss
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe import SequentialVAERecipe, load_recipe
@@ -144,6 +144,40 @@ def test_the_task_trains_on_the_views(tmp_path: Path) -> None:
         torch.testing.assert_close(found[name], value)
 
 
+def test_another_performs_the_motion_of_each_clip() -> None:
+    """Each clip's z and the next one's f, in the order drawn, through the decoder; no gradient reaches the model."""
+    model, content, motion = small().eval(), clips(3, 2, 32), clips(3, 4, 32).flip(0)
+    torch.manual_seed(3)
+    found = performed_by_another(model, content, motion)
+    torch.manual_seed(3)
+    f, z = model.encode(content, motion)
+    content_drawn, motion_drawn = f.sample(), z.sample()
+    for clip in range(3):
+        following = content_drawn[(clip + 1) % 3]
+        expected = model.decode(following[None], motion_drawn[clip][None])[0]
+        torch.testing.assert_close(found[clip], expected)
+    assert not found.requires_grad
+
+
+def test_the_motion_is_read_from_another_s_performance_once_it_is_time(tmp_path: Path) -> None:
+    """The same draws, in the same order, give the loss written out; before half of the training it is the clip's."""
+    task = task_of(
+        tmp_path, "objective.restricted_views=true", "objective.swapped_views=1", "objective.swapped_after=0.5"
+    )
+    task.model.eval()
+    batch = TrainingClips(clips(2, 4, task.frame_size), None, None, [])
+    for progress, swaps in ((0.49, False), (0.5, True)):
+        torch.manual_seed(7)
+        found = task.losses(batch, progress)
+        torch.manual_seed(7)
+        content, motion = rearranged(batch.frames), recoloured(batch.frames)
+        if swaps:
+            torch.rand(())
+            motion = recoloured(performed_by_another(task.model, content, motion))
+        expected = sequential_vae_loss(task.model(content, motion), batch.frames)
+        torch.testing.assert_close(found["loss"], expected["loss"])
+
+
 def test_warm_up_is_a_factor_on_both_weights(tmp_path: Path) -> None:
     task = task_of(tmp_path, "objective.beta_motion=5", "objective.kl_warmup=0.5")
     parts = task.losses(TrainingClips(clips(2, 4, task.frame_size), None, None, []), 0.25)
@@ -157,9 +191,10 @@ def test_more_frames_than_a_clip_has(tmp_path: Path, name: str) -> None:
         task_of(tmp_path, f"objective.{name}=7")
 
 
-def test_content_from_some_frames_is_for_restricted_views_alone(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"content_frames is 2: only objective.restricted_views"):
-        task_of(tmp_path, "objective.content_frames=2")
+@pytest.mark.parametrize("setting", ["content_frames=2", "swapped_views=0.5"])
+def test_settings_of_restricted_views_alone(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(RunError, match=r"it is for objective.restricted_views alone"):
+        task_of(tmp_path, f"objective.{setting}")
 
 
 @pytest.mark.parametrize("name", ["sprites-views", "sprites-views-cpu"])

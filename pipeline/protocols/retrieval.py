@@ -7,14 +7,16 @@ learning would do.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from kineme.pipeline.encoders import load_encoder
+from kineme.pipeline.encoders.sequential_vae import SequentialVAEEncoder
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.labels import label_of
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import encode_chosen
-from kineme.pipeline.recipe import Question
+from kineme.pipeline.recipe import Question, SequentialVAERecipe
 from kineme.pipeline.run import Run
 from kineme.retrieval.evaluation import Metric, PrecisionAtK, precisions_at_k
 from kineme.retrieval.evaluation import Question as Labelled
@@ -26,6 +28,8 @@ K = 10
 
 def measure_retrieval(run: Run, shards: Path, split: str) -> Metrics:
     """Figures named SPACE/LABEL/precision_at_10, .../chance and .../raw_pixels, and ``clips``.
+
+    Where motions are ranked by draws (``motion_vector: drawn``), .../of_means has what the means of the posterior give.
 
     Raises:
         RunError: the recipe asks no questions, or about a label that the shards lack.
@@ -48,6 +52,12 @@ def measure_retrieval(run: Run, shards: Path, split: str) -> Metrics:
         by_space = precisions_at_k(clips.vectors.space(space), asked, k=K, metric=metric_of[space]) if asked else {}
         for name, found in by_space.items():
             metrics |= _figures(name, found, by_pixels[name])
+    asked = {_name(q): labelled[_name(q)] for q in questions if q.by == "motion"}
+    if asked and isinstance(run.recipe, SequentialVAERecipe) and run.recipe.motion_vector == "drawn":
+        recipe = run.recipe.model_copy(update={"motion_vector": "states"})
+        means = encode_chosen(SequentialVAEEncoder(replace(run, recipe=recipe)), shards, split).vectors
+        for name, found in precisions_at_k(means.space("motion"), asked, k=K).items():
+            metrics[f"{name}/of_means"] = found.value
     return metrics
 
 

@@ -52,11 +52,10 @@ class SequentialVAETask:
         if o.frames_per_clip is not None:
             decoded = torch.randperm(frames.shape[1], device=frames.device)[: o.frames_per_clip]
         if o.restricted_views:
-            motion_view = recoloured(frames)
-            if progress >= o.swapped_after and torch.rand(()) < o.swapped_views:
-                swapped = performed_by_another(self.model, rearranged(frames, o.content_frames), motion_view)
-                motion_view = recoloured(swapped)
-            output = self.model(rearranged(frames, o.content_frames), motion_view, decoded)
+            content_view, motion_view = rearranged(frames, o.content_frames), recoloured(frames)
+            if o.swapped_views and progress >= o.swapped_after and torch.rand(()) < o.swapped_views:
+                motion_view = recoloured(performed_by_another(self.model, content_view, motion_view))
+            output = self.model(content_view, motion_view, decoded)
         else:
             output = self.model(frames, decoded=decoded)
         truth = frames if decoded is None else frames[:, decoded]
