@@ -12,10 +12,10 @@ must draw x itself:
   moves, and to which side, can be drawn from z alone.
 
 What both views show, such as the shape of hair or whether somebody walks, is paid for twice where both carry it, and
-beta_z above beta pushes it out of z. What is left of it goes once the model can draw: then v_z(x) is at some steps not
-made of x but of :func:`performed_by_another`, the same motion drawn with the content of another clip. z must still
-serve to draw x, and cannot know from there what x looks like. It is the pair of clips, the same motion by two
-characters, that no unlabelled set has.
+beta_z above beta pushes it out of z. Once the model can draw, v_z(x) is at some steps not made of x but of
+:func:`performed_by_another`, the same motion drawn with the content of another clip: z must still serve to draw x, and
+what the decoder takes from f alone does not show there. It is the pair of clips, the same motion by two characters,
+that no unlabelled set has.
 
 Once trained, both encoders read a clip as it is; its true colours are close to some of v_z's maps, not one of them. As
 neither posterior sees all of x, L is with both weights at 1 the negative of a bound on log p(x), a looser one than the
@@ -78,12 +78,16 @@ def performed_by_another(model: SequentialVAE, content_view: Tensor, motion_view
     """The motion of each clip as the model draws it with the content of the next clip of the batch.
 
     Args:
-        model: draws f, z and their frames as it is now; no gradient reaches it.
+        model: draws f, z and their frames as it is now; no gradient reaches it. In training mode the running
+            statistics of its norms count what passes here, too.
         content_view: what f is read from, (B, T', C, H, W).
         motion_view: what z is read from, (B, T, C, H, W).
 
     Returns:
-        Clips of the shape of ``motion_view``.
+        Clips of the shape of ``motion_view``; a batch of one clip has no other content than its own.
     """
     f, z = model.encode(content_view, motion_view)
-    return model.decode(f.sample().roll(-1, dims=0), z.sample())
+    drawn = model.decode(f.sample().roll(-1, dims=0), z.sample())
+    # Autocast would lend the pass with gradients the weights that it cast here without (pytorch/pytorch#112583).
+    torch.clear_autocast_cache()
+    return drawn

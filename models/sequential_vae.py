@@ -109,21 +109,23 @@ class SequentialVAE(nn.Module):
             motion_view: what z_t is read from instead: of the same shape, but of any number of frames, which is T for
                 z then. Both share the statistics of a batch.
         """
-        views = [frames] if motion_view is None else [frames, motion_view]
-        images = torch.cat([view.flatten(0, 1) for view in views]).contiguous(memory_format=torch.channels_last)
-        shown = frames.shape[0] * frames.shape[1]  # images that q(f | x) reads; q(z_t | x_t) reads the last ones
-        moving = views[-1].shape[0] * views[-1].shape[1]
-        third = self.convolutions[:3](images)
+        images, motion_shape = frames.flatten(0, 1), frames.shape[:2]
+        # q(f | x) reads the first of the images, q(z_t | x_t) those from ``moving`` on: without a view of its own, all.
+        shown, moving = len(images), 0
+        if motion_view is not None:
+            images, motion_shape = torch.cat([images, motion_view.flatten(0, 1)]), motion_view.shape[:2]
+            moving = shown
+        third = self.convolutions[:3](images.contiguous(memory_format=torch.channels_last))
         if self.config.pooled_content:
             of_content = third[:shown].amax(dim=(2, 3))
-            of_motion = self.convolutions[3](third[-moving:]).flatten(1)
+            of_motion = self.convolutions[3](third[moving:]).flatten(1)
         else:
             fourth = self.convolutions[3](third).flatten(1)
-            of_content, of_motion = fourth[:shown], fourth[-moving:]
-        content = self._over_time(of_content.reshape(*frames.shape[:2], -1))
+            of_content, of_motion = fourth[:shown], fourth[moving:]
+        of_clip = self._over_time(of_content.reshape(*frames.shape[:2], -1))
         return (
-            Gaussian.from_parameters(self.f_head(content).float()),
-            Gaussian.from_parameters(self.z_head(of_motion.reshape(*views[-1].shape[:2], -1)).float()),
+            Gaussian.from_parameters(self.f_head(of_clip).float()),
+            Gaussian.from_parameters(self.z_head(of_motion.reshape(*motion_shape, -1)).float()),
         )
 
     def _over_time(self, features: Tensor) -> Tensor:

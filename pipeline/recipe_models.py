@@ -36,9 +36,10 @@ class SequentialVAEObjective(Section):
 
     ``beta_motion`` is the weight of the motion's divergence instead of ``beta``. ``restricted_views`` is an objective
     of ours, see `kineme.models.restricted_views`. ``frames_per_clip`` random frames, the same of all clips of a batch,
-    are decoded and stand for the sum over t; all if left out. ``content_frames``: from how many random frames of a clip
-    restricted views let the content be read in training; all if left out. After ``swapped_after`` of the training,
-    in a share of ``swapped_views`` of its steps, they read the motion from clips drawn with another one's content.
+    are decoded and stand for the sum over t; all if left out. From ``content_frames`` random frames of a clip
+    restricted views read the content in training; all if left out, and in encoding. After ``swapped_after`` of the
+    training, in a share of ``swapped_views`` of its steps, they read the motion from clips drawn with the content of
+    another one.
     """
 
     beta: Weight = 1.0

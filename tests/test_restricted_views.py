@@ -66,6 +66,7 @@ def test_rearranged_keeps_the_frames_of_each_clip_and_mirrors_all_or_none() -> N
 
 
 def test_rearranged_keeps_any_few_frames() -> None:
+    torch.manual_seed(0)
     frames = torch.arange(5.0)[None, :, None, None, None].expand(200, 5, 3, 2, 2)
     kept = rearranged(frames, 2)[:, :, 0, 0, 0]
     assert kept.shape == (200, 2)
@@ -176,6 +177,15 @@ def test_the_motion_is_read_from_another_s_performance_once_it_is_time(tmp_path:
             motion = recoloured(performed_by_another(task.model, content, motion))
         expected = sequential_vae_loss(task.model(content, motion), batch.frames)
         torch.testing.assert_close(found["loss"], expected["loss"])
+
+
+def test_after_another_s_performance_autocast_leaves_every_parameter_a_gradient() -> None:
+    model, frames = small(), clips(2, 3, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        motion = recoloured(performed_by_another(model, rearranged(frames), recoloured(frames)))
+        output = model(rearranged(frames), motion)
+        sequential_vae_loss(output, frames)["loss"].backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 def test_warm_up_is_a_factor_on_both_weights(tmp_path: Path) -> None:

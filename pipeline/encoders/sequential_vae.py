@@ -23,7 +23,8 @@ class SequentialVAEEncoder(RunEncoder):
     ``motion_vector: states`` as it is, with ``changes`` the T-1 differences z_{t+1} - z_t, which forget where in the
     frame something moves and keep how. With ``drawn``, motion is a draw from the posterior: the means of clips that
     move alike are a small part of a deviation apart, and that part, which tells who moves, would decide their order; in
-    a draw nothing counts that the posterior leaves open. A clip always has the same draw, by the bytes of its frames.
+    a draw it counts as little as the posterior makes of it. The same frames always give the same draw, frames that
+    differ by a bit another one.
     """
 
     def __init__(self, run: Run) -> None:

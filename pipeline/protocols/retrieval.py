@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kineme.pipeline.encoders import load_encoder
 from kineme.pipeline.encoders.sequential_vae import SequentialVAEEncoder
+from kineme.pipeline.encoding import encode_shards
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.labels import label_of
 from kineme.pipeline.protocols import Metrics
@@ -20,7 +21,7 @@ from kineme.pipeline.recipe import Question, SequentialVAERecipe
 from kineme.pipeline.run import Run
 from kineme.retrieval.evaluation import Metric, PrecisionAtK, precisions_at_k
 from kineme.retrieval.evaluation import Question as Labelled
-from kineme.retrieval.vectors import SPACES, Space
+from kineme.retrieval.vectors import SPACES, ClipVectors, Space
 from kineme.shards.sample import ClipRecord
 
 K = 10
@@ -47,16 +48,18 @@ def measure_retrieval(run: Run, shards: Path, split: str) -> Metrics:
     by_pixels = precisions_at_k(clips.pixels, labelled, k=K)
     metric_of: dict[Space, Metric] = {"motion": encoder.metric, "appearance": "cosine"}
     metrics: Metrics = {"clips": len(clips.records)}
-    for space in SPACES:
+
+    def ranked(vectors: ClipVectors, space: Space) -> dict[str, PrecisionAtK]:
         asked = {_name(q): labelled[_name(q)] for q in questions if q.by == space}
-        by_space = precisions_at_k(clips.vectors.space(space), asked, k=K, metric=metric_of[space]) if asked else {}
-        for name, found in by_space.items():
+        return precisions_at_k(vectors.space(space), asked, k=K, metric=metric_of[space]) if asked else {}
+
+    for space in SPACES:
+        for name, found in ranked(clips.vectors, space).items():
             metrics |= _figures(name, found, by_pixels[name])
-    asked = {_name(q): labelled[_name(q)] for q in questions if q.by == "motion"}
-    if asked and isinstance(run.recipe, SequentialVAERecipe) and run.recipe.motion_vector == "drawn":
+    if isinstance(run.recipe, SequentialVAERecipe) and run.recipe.motion_vector == "drawn":
         recipe = run.recipe.model_copy(update={"motion_vector": "states"})
-        means = encode_chosen(SequentialVAEEncoder(replace(run, recipe=recipe)), shards, split).vectors
-        for name, found in precisions_at_k(means.space("motion"), asked, k=K).items():
+        means, _ = encode_shards(SequentialVAEEncoder(replace(run, recipe=recipe)), shards, split=split)
+        for name, found in ranked(means, "motion").items():
             metrics[f"{name}/of_means"] = found.value
     return metrics
 
