@@ -31,6 +31,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kineme.models.frame_choice import random_frames
 from kineme.models.sequential_vae import SequentialVAE
 
 STRENGTH = 1.5
@@ -66,10 +67,8 @@ def rearranged(frames: Tensor, count: int | None = None) -> Tensor:
     Returns:
         Clips (B, count, C, H, W).
     """
-    clips, steps = frames.shape[:2]
-    order = torch.rand(clips, steps, device=frames.device).argsort(dim=1)[:, :count]
-    shuffled = frames[torch.arange(clips, device=frames.device)[:, None], order]
-    mirrored = torch.rand(clips, 1, 1, 1, 1, device=frames.device) < 0.5
+    shuffled = random_frames(frames, count)
+    mirrored = torch.rand(len(frames), 1, 1, 1, 1, device=frames.device) < 0.5
     return torch.where(mirrored, shuffled.flip(-1), shuffled)
 
 

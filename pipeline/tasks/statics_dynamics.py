@@ -9,6 +9,7 @@ from kineme.models.appearance import appearance_loss
 from kineme.models.block_stn import transformer_loss
 from kineme.models.collapse import effective_rank, total_variance
 from kineme.models.contrastive import contrastive_loss
+from kineme.models.frame_choice import random_frames
 from kineme.models.motion_layers import draw_pairs, motion_loss
 from kineme.models.statics_dynamics import (
     StaticsDynamics,
@@ -178,11 +179,8 @@ def _growing(first: int, last: int, done: float, growth: float) -> int:
 
 
 def _some_frames(frames: Tensor, count: int | None) -> Tensor:
-    """``count`` frames of each clip, drawn at random without repeats; all for None."""
-    if count is None or count >= frames.shape[1]:
-        return frames
-    order = torch.rand(frames.shape[:2], device=frames.device).argsort(dim=1)[:, :count]
-    return frames[torch.arange(len(frames), device=frames.device)[:, None], order]
+    """``count`` random frames of each clip; all, in their order, for None."""
+    return frames if count is None or count >= frames.shape[1] else random_frames(frames, count)
 
 
 def _spread(name: str, vectors: Tensor) -> dict[str, Tensor]:
