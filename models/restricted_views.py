@@ -12,10 +12,11 @@ must draw x itself:
   moves, and to which side, can be drawn from z alone.
 
 What both views show, such as the shape of hair or whether somebody walks, is paid for twice where both carry it, and
-beta_z above beta pushes it out of z. Once the model can draw, v_z(x) is at some steps not made of x but of
-:func:`performed_by_another`, the same motion drawn with the content of another clip: z must still serve to draw x, and
-what the decoder takes from f alone does not show there. It is the pair of clips, the same motion by two characters,
-that no unlabelled set has.
+beta_z above beta pushes it out of z; but f then gladly takes what it can of the motion, too. Once the model can draw,
+the views are at some steps not made of x but of two clips that it draws itself: v_z(x) of :func:`performed_by_another`,
+the motion of x with the content of another clip, and v_f(x) of the content of x with the motion of another one. Still
+x is to be drawn, so neither half can tell what the decoder takes from the other. It is the pairs of clips, one motion
+by two characters and one character in two motions, that no unlabelled set has.
 
 Once trained, both encoders read a clip as it is; its true colours are close to some of v_z's maps, not one of them. As
 neither posterior sees all of x, L is with both weights at 1 the negative of a bound on log p(x), a looser one than the

@@ -38,8 +38,8 @@ class SequentialVAEObjective(Section):
     of ours, see `kineme.models.restricted_views`. ``frames_per_clip`` random frames, the same of all clips of a batch,
     are decoded and stand for the sum over t; all if left out. From ``content_frames`` random frames of a clip
     restricted views read the content in training; all if left out, and in encoding. After ``swapped_after`` of the
-    training, in a share of ``swapped_views`` of its steps, they read the motion from clips drawn with the content of
-    another one.
+    training, in a share of ``swapped_views`` of its steps, they read both from clips that the model draws: the motion
+    from its own with the content of another clip, the content from its own with the motion of another one.
     """
 
     beta: Weight = 1.0
@@ -247,6 +247,7 @@ class SequentialVAERecipe(_Recipe):
     objective: SequentialVAEObjective = SequentialVAEObjective()
     encode_frames: Annotated[int, Field(ge=2)] = 16
     motion_vector: Literal["states", "changes", "drawn"] = "states"
+    appearance_vector: Literal["content", "whitened"] = "content"
     questions: list[Question] = Field(default_factory=list)
 
 

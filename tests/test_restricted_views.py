@@ -160,13 +160,13 @@ def test_another_performs_the_motion_of_each_clip() -> None:
     assert not found.requires_grad
 
 
-def test_the_motion_is_read_from_another_s_performance_once_it_is_time(tmp_path: Path) -> None:
+def test_both_are_read_from_drawn_swaps_once_it_is_time(tmp_path: Path) -> None:
     """The same draws, in the same order, give the loss written out; before half of the training it is the clip's."""
     task = task_of(
         tmp_path, "objective.restricted_views=true", "objective.swapped_views=1", "objective.swapped_after=0.5"
     )
     task.model.eval()
-    batch = TrainingClips(clips(2, 4, task.frame_size), None, None, [])
+    batch = TrainingClips(clips(3, 4, task.frame_size), None, None, [])
     for progress, swaps in ((0.49, False), (0.5, True)):
         torch.manual_seed(7)
         found = task.losses(batch, progress)
@@ -174,7 +174,10 @@ def test_the_motion_is_read_from_another_s_performance_once_it_is_time(tmp_path:
         content, motion = rearranged(batch.frames), recoloured(batch.frames)
         if swaps:
             torch.rand(())
-            motion = recoloured(performed_by_another(task.model, content, motion))
+            swapped = performed_by_another(task.model, content, motion)
+            # Drawn clip n has the content of n + 1.
+            content = rearranged(torch.stack([swapped[-1], *swapped[:-1]]))
+            motion = recoloured(swapped)
         expected = sequential_vae_loss(task.model(content, motion), batch.frames)
         torch.testing.assert_close(found["loss"], expected["loss"])
 

@@ -54,7 +54,10 @@ class SequentialVAETask:
         if o.restricted_views:
             content_view, motion_view = rearranged(frames, o.content_frames), recoloured(frames)
             if o.swapped_views and progress >= o.swapped_after and torch.rand(()) < o.swapped_views:
-                motion_view = recoloured(performed_by_another(self.model, content_view, motion_view))
+                swapped = performed_by_another(self.model, content_view, motion_view)
+                # The motion of a clip is in its own place, its content one further on.
+                content_view = rearranged(swapped.roll(1, dims=0), o.content_frames)
+                motion_view = recoloured(swapped)
             output = self.model(content_view, motion_view, decoded)
         else:
             output = self.model(frames, decoded=decoded)
