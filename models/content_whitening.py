@@ -46,4 +46,5 @@ def content_whitening(model: SequentialVAE, steps: int, *, ridge: float = 0.01, 
     within = differences.T @ differences / (CONTENTS * (MOTIONS - 1))
     variances, axes = torch.linalg.eigh(within)
     # Rounding may leave the least ones below zero.
-    return ((axes / (variances.clamp_min(0) + ridge).sqrt()) @ axes.T).to(weight)
+    whitening: Tensor = (axes / (variances.clamp_min(0) + ridge).sqrt()) @ axes.T
+    return whitening.to(weight)
