@@ -140,13 +140,12 @@ class SequentialVAE(nn.Module):
         shifted = torch.cat([torch.zeros_like(z[:, :1]), z[:, :-1]], dim=1)
         return Gaussian.from_parameters(self.prior_head(run_lstm(self.prior_lstm, shifted)[0]).float())
 
-    def sample_motion(self, batch: int, steps: int, noise: Tensor | None = None) -> Tensor:
-        """A draw z_1..z_T from the motion prior, step by step: (batch, steps, z_dim); ``noise`` is of that shape."""
+    def sample_motion(self, batch: int, steps: int) -> Tensor:
+        """A draw z_1..z_T from the motion prior, step by step: (batch, steps, z_dim)."""
         z, state, drawn = self.prior_head.weight.new_zeros(batch, 1, self.config.z_dim), None, []
-        for step in range(steps):
+        for _ in range(steps):
             hidden, state = run_lstm(self.prior_lstm, z, state)
-            prior = Gaussian.from_parameters(self.prior_head(hidden).float())
-            z = prior.sample(None if noise is None else noise[:, step : step + 1])
+            z = Gaussian.from_parameters(self.prior_head(hidden).float()).sample()
             drawn.append(z)
         return torch.cat(drawn, dim=1)
 

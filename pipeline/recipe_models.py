@@ -247,7 +247,6 @@ class SequentialVAERecipe(_Recipe):
     objective: SequentialVAEObjective = SequentialVAEObjective()
     encode_frames: Annotated[int, Field(ge=2)] = 16
     motion_vector: Literal["states", "changes", "drawn"] = "states"
-    appearance_vector: Literal["content", "whitened"] = "content"
     questions: list[Question] = Field(default_factory=list)
 
 

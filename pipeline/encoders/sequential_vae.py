@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from kineme.models.content_whitening import content_whitening
 from kineme.models.sequential_vae import SequentialVAE
 from kineme.pipeline.encoders import RunEncoder
 from kineme.pipeline.frames import to_model
@@ -21,14 +19,12 @@ from kineme.retrieval.vectors import Vectors
 class SequentialVAEEncoder(RunEncoder):
     """A trained sequential VAE.
 
-    appearance is the posterior mean of the content f: with ``appearance_vector: content`` as it is, with ``whitened``
-    as `kineme.models.content_whitening` scales it, so that what a content keeps in every motion counts most.
-
-    motion is the posterior mean of z_1..z_T, flattened: with ``motion_vector: states`` as it is, with ``changes`` the
-    T-1 differences z_{t+1} - z_t, which forget where in the frame something moves and keep how. With ``drawn``, it is a
-    draw from the posterior: the means of clips that move alike are a small part of a deviation apart, and that part,
-    which tells who moves, would decide their order; in a draw it counts as little as the posterior makes of it. The
-    same frames always give the same draw, frames that differ by a bit another one.
+    appearance is the posterior mean of the content f. motion is that of z_1..z_T, flattened: with
+    ``motion_vector: states`` as it is, with ``changes`` the T-1 differences z_{t+1} - z_t, which forget where in the
+    frame something moves and keep how. With ``drawn``, motion is a draw from the posterior: the means of clips that
+    move alike are a small part of a deviation apart, and that part, which tells who moves, would decide their order; in
+    a draw it counts as little as the posterior makes of it. The same frames always give the same draw, frames that
+    differ by a bit another one.
     """
 
     def __init__(self, run: Run) -> None:
@@ -40,7 +36,6 @@ class SequentialVAEEncoder(RunEncoder):
         self.frame_size = recipe.model.frame_size
         self._changes = recipe.motion_vector == "changes"
         self._drawn = recipe.motion_vector == "drawn"
-        self._whitened = recipe.appearance_vector == "whitened"
         self.motion_dim = (self.clip_frames - self._changes) * recipe.model.z_dim
         self.appearance_dim = recipe.model.f_dim
         self._model = model
@@ -53,12 +48,7 @@ class SequentialVAEEncoder(RunEncoder):
         motion = z.sample(_noise_of(frames, z.mean)) if self._drawn else z.mean
         if self._changes:
             motion = motion.diff(dim=1)
-        appearance = f.mean @ self._whitening if self._whitened else f.mean
-        return motion.flatten(1).cpu().numpy(), appearance.cpu().numpy()
-
-    @cached_property
-    def _whitening(self) -> Tensor:
-        return content_whitening(self._model, self.clip_frames)
+        return motion.flatten(1).cpu().numpy(), f.mean.cpu().numpy()
 
 
 def _noise_of(frames: Tensor, like: Tensor) -> Tensor:

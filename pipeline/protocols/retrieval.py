@@ -17,7 +17,7 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.labels import label_of
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import encode_chosen
-from kineme.pipeline.recipe import Question, Recipe, SequentialVAERecipe
+from kineme.pipeline.recipe import Question, SequentialVAERecipe
 from kineme.pipeline.run import Run
 from kineme.retrieval.evaluation import Metric, PrecisionAtK, precisions_at_k
 from kineme.retrieval.evaluation import Question as Labelled
@@ -30,8 +30,7 @@ K = 10
 def measure_retrieval(run: Run, shards: Path, split: str) -> Metrics:
     """Figures named SPACE/LABEL/precision_at_10, .../chance and .../raw_pixels, and ``clips``.
 
-    Where a space ranks by something else than the posterior's means (``motion_vector: drawn``, ``appearance_vector:
-    whitened``), .../of_means has what they would give.
+    Where motions are ranked by draws (``motion_vector: drawn``), .../of_means has what the means of the posterior give.
 
     Raises:
         RunError: the recipe asks no questions, or about a label that the shards lack.
@@ -57,24 +56,12 @@ def measure_retrieval(run: Run, shards: Path, split: str) -> Metrics:
     for space in SPACES:
         for name, found in ranked(clips.vectors, space).items():
             metrics |= _figures(name, found, by_pixels[name])
-    otherwise = _spaces_not_of_means(run.recipe)
-    if otherwise:
-        recipe = run.recipe.model_copy(update={"motion_vector": "states", "appearance_vector": "content"})
+    if isinstance(run.recipe, SequentialVAERecipe) and run.recipe.motion_vector == "drawn":
+        recipe = run.recipe.model_copy(update={"motion_vector": "states"})
         means, _ = encode_shards(SequentialVAEEncoder(replace(run, recipe=recipe)), shards, split=split)
-        for space in otherwise:
-            for name, found in ranked(means, space).items():
-                metrics[f"{name}/of_means"] = found.value
+        for name, found in ranked(means, "motion").items():
+            metrics[f"{name}/of_means"] = found.value
     return metrics
-
-
-def _spaces_not_of_means(recipe: Recipe) -> list[Space]:
-    if not isinstance(recipe, SequentialVAERecipe):
-        return []
-    otherwise: dict[Space, bool] = {
-        "motion": recipe.motion_vector == "drawn",
-        "appearance": recipe.appearance_vector == "whitened",
-    }
-    return [space for space, is_so in otherwise.items() if is_so]
 
 
 def _name(question: Question) -> str:
