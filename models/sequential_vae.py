@@ -156,7 +156,11 @@ class SequentialVAE(nn.Module):
         return images.reshape(*z.shape[:2], *images.shape[1:])
 
     def forward(
-        self, frames: Tensor, motion_view: Tensor | None = None, decoded: Tensor | None = None
+        self,
+        frames: Tensor,
+        motion_view: Tensor | None = None,
+        decoded: Tensor | None = None,
+        encoders_stay: bool = False,
     ) -> SequentialVAEOutput:
         """Encode, draw f and z, decode. The prior of z_t is conditioned on the drawn z_<t, as in the objective.
 
@@ -164,8 +168,10 @@ class SequentialVAE(nn.Module):
             frames: the clips.
             motion_view: see :meth:`encode`.
             decoded: numbers of the frames to decode, (N,) int64; all if not given.
+            encoders_stay: no gradient reaches the encoders.
         """
-        f_posterior, z_posterior = self.encode(frames, motion_view)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not encoders_stay):
+            f_posterior, z_posterior = self.encode(frames, motion_view)
         f, z = f_posterior.sample(), z_posterior.sample()
         reconstruction = self.decode(f, z if decoded is None else z[:, decoded])
         return SequentialVAEOutput(reconstruction, f_posterior, z_posterior, self.z_prior(z))

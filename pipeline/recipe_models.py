@@ -39,7 +39,9 @@ class SequentialVAEObjective(Section):
     are decoded and stand for the sum over t; all if left out. From ``content_frames`` random frames of a clip
     restricted views read the content in training; all if left out, and in encoding. After ``swapped_after`` of the
     training, in a share of ``swapped_views`` of its steps, they read both from clips that the model draws: the motion
-    from its own with the content of another clip, the content from its own with the motion of another one.
+    from its own with the content of another clip, the content from its own with the motion of another one. After
+    ``decoder_after`` of the training the encoders are kept as they are, and the decoder and the prior of the motion are
+    trained alone, from ``optimizer.lr`` down once more.
     """
 
     beta: Weight = 1.0
@@ -51,6 +53,7 @@ class SequentialVAEObjective(Section):
     content_frames: Count | None = None
     swapped_views: Share = 0.0
     swapped_after: Share = 0.25
+    decoder_after: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class FramePredictorModel(Section):

@@ -9,7 +9,7 @@ from kineme.models.restricted_views import performed_by_another, rearranged, rec
 from kineme.models.schedules import kl_weight
 from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, sequential_vae_loss
 from kineme.pipeline.errors import RunError
-from kineme.pipeline.optimisation import ParameterGroup, one_group, one_stage
+from kineme.pipeline.optimisation import ParameterGroup, Stage, one_group, one_stage, stage_at
 from kineme.pipeline.recipe import SequentialVAERecipe
 from kineme.pipeline.tasks import TrainingClips
 
@@ -20,8 +20,9 @@ class SequentialVAETask:
     def __init__(self, recipe: SequentialVAERecipe) -> None:
         self.model = SequentialVAE(SequentialVAEConfig(**recipe.model.model_dump()))
         self.frame_size = recipe.model.frame_size
-        self.stages = one_stage(recipe.optimizer)
         self._objective = o = recipe.objective
+        alone = [Stage("decoder", 1.0, recipe.optimizer)] if o.decoder_after < 1 else []
+        self.stages = (Stage("training", o.decoder_after, recipe.optimizer), *alone)
         for name, count in (("frames_per_clip", o.frames_per_clip), ("content_frames", o.content_frames)):
             if count is not None and count > recipe.data.clip_frames:
                 raise RunError(
@@ -46,6 +47,10 @@ class SequentialVAETask:
     def losses(self, clips: TrainingClips, progress: float) -> dict[str, Tensor]:
         """The negative ELBO and its three parts, from the frames alone."""
         o, frames = self._objective, clips.frames
+        encoders_stay = self.stages[stage_at(self.stages, progress)].name == "decoder"
+        if encoders_stay:
+            # The statistics of their norms, too.
+            self.model.convolutions.eval()
         warm = kl_weight(progress, kind="monotonic", beta=1.0, ratio=o.kl_warmup) if o.kl_warmup else 1.0
         beta_motion = o.beta if o.beta_motion is None else o.beta_motion
         decoded = None
@@ -53,14 +58,15 @@ class SequentialVAETask:
             decoded = torch.randperm(frames.shape[1], device=frames.device)[: o.frames_per_clip]
         if o.restricted_views:
             content_view, motion_view = rearranged(frames, o.content_frames), recoloured(frames)
-            if o.swapped_views and progress >= o.swapped_after and torch.rand(()) < o.swapped_views:
+            swaps = o.swapped_views and progress >= o.swapped_after and not encoders_stay
+            if swaps and torch.rand(()) < o.swapped_views:
                 swapped = performed_by_another(self.model, content_view, motion_view)
                 # The motion of a clip is in its own place, its content one further on.
                 content_view = rearranged(swapped.roll(1, dims=0), o.content_frames)
                 motion_view = recoloured(swapped)
-            output = self.model(content_view, motion_view, decoded)
         else:
-            output = self.model(frames, decoded=decoded)
+            content_view, motion_view = frames, None
+        output = self.model(content_view, motion_view, decoded, encoders_stay)
         truth = frames if decoded is None else frames[:, decoded]
         return sequential_vae_loss(output, truth, beta=warm * o.beta, beta_motion=warm * beta_motion, sigma=o.sigma)
 
