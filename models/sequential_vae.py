@@ -135,6 +135,12 @@ class SequentialVAE(nn.Module):
             return hidden
         return run_lstm(self.f_lstm, features)[0][:, -1]
 
+    def keep_encoders(self) -> None:
+        """Leave q(f | x) and q(z_t | x_t) as they are: nothing trains them, and their norms keep their statistics."""
+        over_time = self.f_layer if self.config.unordered_content else self.f_lstm
+        for part in (self.convolutions, self.z_head, over_time, self.f_head):
+            part.requires_grad_(False).eval()
+
     def z_prior(self, z: Tensor) -> Gaussian:
         """p(z_t | z_<t) for every t of a given motion (B, T, z_dim); the step before the first is zeros."""
         shifted = torch.cat([torch.zeros_like(z[:, :1]), z[:, :-1]], dim=1)
@@ -156,11 +162,7 @@ class SequentialVAE(nn.Module):
         return images.reshape(*z.shape[:2], *images.shape[1:])
 
     def forward(
-        self,
-        frames: Tensor,
-        motion_view: Tensor | None = None,
-        decoded: Tensor | None = None,
-        encoders_stay: bool = False,
+        self, frames: Tensor, motion_view: Tensor | None = None, decoded: Tensor | None = None
     ) -> SequentialVAEOutput:
         """Encode, draw f and z, decode. The prior of z_t is conditioned on the drawn z_<t, as in the objective.
 
@@ -168,10 +170,8 @@ class SequentialVAE(nn.Module):
             frames: the clips.
             motion_view: see :meth:`encode`.
             decoded: numbers of the frames to decode, (N,) int64; all if not given.
-            encoders_stay: no gradient reaches the encoders.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not encoders_stay):
-            f_posterior, z_posterior = self.encode(frames, motion_view)
+        f_posterior, z_posterior = self.encode(frames, motion_view)
         f, z = f_posterior.sample(), z_posterior.sample()
         reconstruction = self.decode(f, z if decoded is None else z[:, decoded])
         return SequentialVAEOutput(reconstruction, f_posterior, z_posterior, self.z_prior(z))

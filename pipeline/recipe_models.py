@@ -31,6 +31,18 @@ class SequentialVAEModel(Section):
     modulated_decoder: bool = False
 
 
+class DecoderStage(Section):
+    """The last part of the run, ``after`` so much of it: the encoders stay, decoder and motion prior are trained alone.
+
+    The learning rate starts anew. ``block_error`` and ``read_back`` are the weights of the terms of
+    `kineme.models.decoder_stage`.
+    """
+
+    after: Annotated[float, Field(gt=0, le=1)] = 1.0
+    block_error: Weight = 0.0
+    read_back: Weight = 0.0
+
+
 class SequentialVAEObjective(Section):
     """Weights of the objective: beta on both divergences, reached after ``kl_warmup`` of the training; sigma of x.
 
@@ -39,9 +51,7 @@ class SequentialVAEObjective(Section):
     are decoded and stand for the sum over t; all if left out. From ``content_frames`` random frames of a clip
     restricted views read the content in training; all if left out, and in encoding. After ``swapped_after`` of the
     training, in a share of ``swapped_views`` of its steps, they read both from clips that the model draws: the motion
-    from its own with the content of another clip, the content from its own with the motion of another one. After
-    ``decoder_after`` of the training the encoders are kept as they are, and the decoder and the prior of the motion are
-    trained alone, from ``optimizer.lr`` down once more.
+    from its own with the content of another clip, the content from its own with the motion of another one.
     """
 
     beta: Weight = 1.0
@@ -53,7 +63,7 @@ class SequentialVAEObjective(Section):
     content_frames: Count | None = None
     swapped_views: Share = 0.0
     swapped_after: Share = 0.25
-    decoder_after: Annotated[float, Field(gt=0, le=1)] = 1.0
+    decoder_stage: DecoderStage = DecoderStage()
 
 
 class FramePredictorModel(Section):

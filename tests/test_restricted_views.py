@@ -182,34 +182,6 @@ def test_both_are_read_from_drawn_swaps_once_it_is_time(tmp_path: Path) -> None:
         torch.testing.assert_close(found["loss"], expected["loss"])
 
 
-def test_at_last_the_decoder_and_the_prior_are_trained_alone(tmp_path: Path) -> None:
-    """From then on the encoders get no gradient, their norms keep their statistics, and nothing is swapped."""
-    task = task_of(
-        tmp_path,
-        "objective.restricted_views=true",
-        "objective.swapped_views=1",
-        "objective.swapped_after=0.25",
-        "objective.decoder_after=0.5",
-    )
-    assert [(stage.name, stage.end) for stage in task.stages] == [("training", 0.5), ("decoder", 1.0)]
-    batch = TrainingClips(clips(3, 4, task.frame_size), None, None, [])
-    encoders = ("convolutions", "z_head", "f_l", "f_head")
-    for progress, everything in ((0.49, True), (0.5, False)):
-        task.model.zero_grad()
-        before = {name: buffer.clone() for name, buffer in task.model.convolutions.named_buffers()}
-        torch.manual_seed(7)
-        losses = task.losses(batch, progress)
-        losses["loss"].backward()
-        trained = {name for name, parameter in task.model.named_parameters() if parameter.grad is not None}
-        expected = {name for name, _ in task.model.named_parameters() if everything or not name.startswith(encoders)}
-        assert trained == expected
-        after = dict(task.model.convolutions.named_buffers())
-        assert all(torch.equal(after[name], value) for name, value in before.items()) is not everything
-    torch.manual_seed(7)
-    output = task.model(rearranged(batch.frames), recoloured(batch.frames))
-    torch.testing.assert_close(losses["loss"], sequential_vae_loss(output, batch.frames)["loss"])
-
-
 def test_after_another_s_performance_autocast_leaves_every_parameter_a_gradient() -> None:
     model, frames = small(), clips(2, 3, 32)
     with torch.autocast("cpu", torch.bfloat16):

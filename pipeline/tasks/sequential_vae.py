@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kineme.models.decoder_stage import block_error, read_back
 from kineme.models.restricted_views import performed_by_another, rearranged, recoloured
 from kineme.models.schedules import kl_weight
-from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, sequential_vae_loss
+from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, SequentialVAEOutput, sequential_vae_loss
 from kineme.pipeline.errors import RunError
-from kineme.pipeline.optimisation import ParameterGroup, Stage, one_group, one_stage, stage_at
+from kineme.pipeline.optimisation import ParameterGroup, Stage, one_group, stage_at
 from kineme.pipeline.recipe import SequentialVAERecipe
 from kineme.pipeline.tasks import TrainingClips
 
@@ -21,8 +22,8 @@ class SequentialVAETask:
         self.model = SequentialVAE(SequentialVAEConfig(**recipe.model.model_dump()))
         self.frame_size = recipe.model.frame_size
         self._objective = o = recipe.objective
-        alone = [Stage("decoder", 1.0, recipe.optimizer)] if o.decoder_after < 1 else []
-        self.stages = (Stage("training", o.decoder_after, recipe.optimizer), *alone)
+        last = [Stage("decoder", 1.0, recipe.optimizer)] if o.decoder_stage.after < 1 else []
+        self.stages = (Stage("training", o.decoder_stage.after, recipe.optimizer), *last)
         for name, count in (("frames_per_clip", o.frames_per_clip), ("content_frames", o.content_frames)):
             if count is not None and count > recipe.data.clip_frames:
                 raise RunError(
@@ -47,10 +48,9 @@ class SequentialVAETask:
     def losses(self, clips: TrainingClips, progress: float) -> dict[str, Tensor]:
         """The negative ELBO and its three parts, from the frames alone."""
         o, frames = self._objective, clips.frames
-        encoders_stay = self.stages[stage_at(self.stages, progress)].name == "decoder"
-        if encoders_stay:
-            # The statistics of their norms, too.
-            self.model.convolutions.eval()
+        decoder_alone = self.stages[stage_at(self.stages, progress)].name == "decoder"
+        if decoder_alone:
+            self.model.keep_encoders()
         warm = kl_weight(progress, kind="monotonic", beta=1.0, ratio=o.kl_warmup) if o.kl_warmup else 1.0
         beta_motion = o.beta if o.beta_motion is None else o.beta_motion
         decoded = None
@@ -58,7 +58,7 @@ class SequentialVAETask:
             decoded = torch.randperm(frames.shape[1], device=frames.device)[: o.frames_per_clip]
         if o.restricted_views:
             content_view, motion_view = rearranged(frames, o.content_frames), recoloured(frames)
-            swaps = o.swapped_views and progress >= o.swapped_after and not encoders_stay
+            swaps = o.swapped_views and progress >= o.swapped_after and not decoder_alone
             if swaps and torch.rand(()) < o.swapped_views:
                 swapped = performed_by_another(self.model, content_view, motion_view)
                 # The motion of a clip is in its own place, its content one further on.
@@ -66,9 +66,25 @@ class SequentialVAETask:
                 motion_view = recoloured(swapped)
         else:
             content_view, motion_view = frames, None
-        output = self.model(content_view, motion_view, decoded, encoders_stay)
+        output = self.model(content_view, motion_view, decoded)
         truth = frames if decoded is None else frames[:, decoded]
-        return sequential_vae_loss(output, truth, beta=warm * o.beta, beta_motion=warm * beta_motion, sigma=o.sigma)
+        parts = sequential_vae_loss(output, truth, beta=warm * o.beta, beta_motion=warm * beta_motion, sigma=o.sigma)
+        if decoder_alone:
+            self._add_decoder_terms(parts, output, truth, decoded)
+        return parts
+
+    def _add_decoder_terms(
+        self, parts: dict[str, Tensor], output: SequentialVAEOutput, truth: Tensor, decoded: Tensor | None
+    ) -> None:
+        o = self._objective
+        steps = output.z_posterior.mean.shape[1]
+        if o.decoder_stage.block_error:
+            share = truth.shape[1] / steps
+            parts["block_error"] = block_error(output.reconstruction, truth) / (2 * o.sigma**2) / share
+            parts["loss"] = parts["loss"] + o.decoder_stage.block_error * parts["block_error"]
+        if o.decoder_stage.read_back:
+            parts["read_back"] = read_back(self.model, output.f_posterior, steps, decoded)
+            parts["loss"] = parts["loss"] + o.decoder_stage.read_back * parts["read_back"]
 
     def pictures(self, frames: Tensor) -> dict[str, Tensor]:
         """The truth, its reconstruction from posterior means, and each clip's motion with the next clip's content."""
