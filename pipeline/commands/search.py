@@ -101,7 +101,8 @@ def query(
             if answer.labels
             else "are in the index"
         )
-        typer.echo(f"-k {k}: only {len(answer.hits)} clips {why}; all of them are shown", err=True)
+        shown = f"only {len(answer.hits)} clips {why}; all of them are shown" if answer.hits else f"no clips {why}"
+        typer.echo(f"-k {k}: {shown}", err=True)
     if sheet is not None:
         save_picture(draw_answer(opened, answer), sheet)
         typer.echo(f"{sheet}: contact sheet written", err=True)
