@@ -2,7 +2,7 @@
 
 While all is trained together, what f tells of like colours grows faster than what the decoder makes of it: on Sprites a
 line separates skins in f where the decoder draws half of their difference. With q kept, the ELBO is a loss of the
-decoder and of the motion prior alone, a step costs half as much, and two terms that would spoil the encoders are free:
+decoder and of the motion prior alone, and terms that might spoil the encoders can do no harm:
 
 - :func:`block_error`: the squared error of the means of small blocks of pixels, on top of that of the pixels. Colours
   that are a little off everywhere weigh in it, edges that are not quite in their place do not. Both together are

@@ -167,6 +167,3 @@ def test_more_hits_than_there_are(
     out, errors = capsys.readouterr()
     assert out.count('"rank"') == 3
     assert errors == "-k 9: only 3 clips are in the index besides the query; all of them are shown\n"
-    assert call(monkeypatch, "query", index.folder, index.vectors.keys[0], "--where", "action = 'jump'", "--json") == 0
-    out, errors = capsys.readouterr()
-    assert (out, errors) == ("[]\n", "-k 10: no clips pass the filter\n")

@@ -85,6 +85,7 @@ def test_rows_of_the_sprites_table_are_what_they_are_called() -> None:
     for run in sprites_runs("views"):
         assert run["recipe"]["objective"]["restricted_views"]
         assert run["recipe"]["objective"]["swapped_views"] > 0
+        assert run["recipe"]["objective"]["decoder_stage"]["after"] < 1
         assert run["recipe"]["motion_vector"] == "drawn"
 
 
