@@ -6,16 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import ENCODER, make_recipe
+from tiny_runs import sequential_vae_task
 from torch import Tensor
 
 from kineme.models.decoder_stage import block_error, read_back
 from kineme.models.distributions import Gaussian
 from kineme.models.restricted_views import rearranged, recoloured
 from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, sequential_vae_loss
-from kineme.pipeline.recipe import SequentialVAERecipe
 from kineme.pipeline.tasks import TrainingClips
-from kineme.pipeline.tasks.sequential_vae import SequentialVAETask
 
 VIEWS = ("objective.restricted_views=true", "objective.swapped_views=1", "objective.swapped_after=0.25")
 ENCODERS = ("convolutions", "z_head", "f_l", "f_head")
@@ -25,14 +23,7 @@ def clips(count: int, steps: int, size: int) -> Tensor:
     return torch.rand(count, steps, 3, size, size, generator=torch.Generator().manual_seed(5))
 
 
-def task_of(folder: Path, *settings: str) -> SequentialVAETask:
-    recipe = make_recipe(ENCODER, folder, *settings)
-    assert isinstance(recipe, SequentialVAERecipe)
-    torch.manual_seed(0)
-    return SequentialVAETask(recipe)
-
-
-def kept() -> SequentialVAE:
+def small() -> SequentialVAE:
     torch.manual_seed(0)
     return SequentialVAE(SequentialVAEConfig(frame_size=32, width=4, f_dim=6, z_dim=5, hidden_dim=12)).eval()
 
@@ -57,7 +48,7 @@ def test_block_error_of_an_even_error_is_the_squared_error_and_of_a_chequered_on
 
 def test_read_back_against_loops() -> None:
     """The same draws, in the same order: of f, of the motion, decoded clip by clip."""
-    model, decoded = kept(), torch.tensor([3, 0])
+    model, decoded = small(), torch.tensor([3, 0])
     q = Gaussian(torch.randn(3, 6), torch.randn(3, 6))
     torch.manual_seed(2)
     found = read_back(model, q, 4, decoded)
@@ -72,7 +63,7 @@ def test_read_back_against_loops() -> None:
 
 
 def test_read_back_trains_the_decoder_alone_also_under_autocast() -> None:
-    model, frames = kept().train(), clips(3, 4, 32)
+    model, frames = small().train(), clips(3, 4, 32)
     model.keep_encoders()
     with torch.autocast("cpu", torch.bfloat16):
         found = read_back(model, model.encode(frames)[0], 4)
@@ -88,7 +79,7 @@ def test_read_back_trains_the_decoder_alone_also_under_autocast() -> None:
 def test_stages(tmp_path: Path) -> None:
     """Before its time the loss is that of all; then the encoders get no gradient and nothing is swapped."""
     settings = ("after=0.5", "block_error=3", "read_back=2")
-    task = task_of(tmp_path, *VIEWS, *(f"objective.decoder_stage.{setting}" for setting in settings))
+    task = sequential_vae_task(tmp_path, *VIEWS, *(f"objective.decoder_stage.{setting}" for setting in settings))
     assert [(stage.name, stage.end) for stage in task.stages] == [("training", 0.5), ("decoder", 1.0)]
     batch = TrainingClips(clips(3, 4, task.frame_size), None, None, [])
     everything = {name for name, _ in task.model.named_parameters()}
@@ -112,4 +103,4 @@ def test_stages(tmp_path: Path) -> None:
 
 
 def test_without_a_stage_of_its_own_there_is_one_stage(tmp_path: Path) -> None:
-    assert [stage.end for stage in task_of(tmp_path).stages] == [1.0]
+    assert [stage.end for stage in sequential_vae_task(tmp_path).stages] == [1.0]

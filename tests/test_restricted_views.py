@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import ENCODER, make_recipe
+from tiny_runs import sequential_vae_task
 from torch import Tensor
 
 from kineme.models.restricted_views import performed_by_another, rearranged, recoloured
@@ -14,7 +14,6 @@ from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, seq
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe import SequentialVAERecipe, load_recipe
 from kineme.pipeline.tasks import TrainingClips
-from kineme.pipeline.tasks.sequential_vae import SequentialVAETask
 
 
 def clips(count: int = 3, steps: int = 4, size: int = 8) -> Tensor:
@@ -117,16 +116,9 @@ def test_some_frames_stand_for_all() -> None:
     torch.testing.assert_close(whole["loss"], whole["reconstruction"] + 2 * whole["kl_f"] + 3 * whole["kl_z"])
 
 
-def task_of(folder: Path, *settings: str) -> SequentialVAETask:
-    recipe = make_recipe(ENCODER, folder, *settings)
-    assert isinstance(recipe, SequentialVAERecipe)
-    torch.manual_seed(0)
-    return SequentialVAETask(recipe)
-
-
 def test_the_task_trains_on_the_views(tmp_path: Path) -> None:
     """The same draws, in the same order, give the loss written out."""
-    task = task_of(
+    task = sequential_vae_task(
         tmp_path,
         "objective.restricted_views=true",
         "objective.frames_per_clip=2",
@@ -162,7 +154,7 @@ def test_another_performs_the_motion_of_each_clip() -> None:
 
 def test_both_are_read_from_drawn_swaps_once_it_is_time(tmp_path: Path) -> None:
     """The same draws, in the same order, give the loss written out; before half of the training it is the clip's."""
-    task = task_of(
+    task = sequential_vae_task(
         tmp_path, "objective.restricted_views=true", "objective.swapped_views=1", "objective.swapped_after=0.5"
     )
     task.model.eval()
@@ -192,7 +184,7 @@ def test_after_another_s_performance_autocast_leaves_every_parameter_a_gradient(
 
 
 def test_warm_up_is_a_factor_on_both_weights(tmp_path: Path) -> None:
-    task = task_of(tmp_path, "objective.beta_motion=5", "objective.kl_warmup=0.5")
+    task = sequential_vae_task(tmp_path, "objective.beta_motion=5", "objective.kl_warmup=0.5")
     parts = task.losses(TrainingClips(clips(2, 4, task.frame_size), None, None, []), 0.25)
     expected = parts["reconstruction"] + 0.5 * (parts["kl_f"] + 5 * parts["kl_z"])
     torch.testing.assert_close(parts["loss"], expected)
@@ -201,13 +193,13 @@ def test_warm_up_is_a_factor_on_both_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["frames_per_clip", "content_frames"])
 def test_more_frames_than_a_clip_has(tmp_path: Path, name: str) -> None:
     with pytest.raises(RunError, match=rf"{name} is 7: clips have the 6 frames"):
-        task_of(tmp_path, f"objective.{name}=7")
+        sequential_vae_task(tmp_path, f"objective.{name}=7")
 
 
 @pytest.mark.parametrize("setting", ["content_frames=2", "swapped_views=0.5"])
 def test_settings_of_restricted_views_alone(tmp_path: Path, setting: str) -> None:
     with pytest.raises(RunError, match=r"it is for objective.restricted_views alone"):
-        task_of(tmp_path, f"objective.{setting}")
+        sequential_vae_task(tmp_path, f"objective.{setting}")
 
 
 @pytest.mark.parametrize("name", ["sprites-views", "sprites-views-cpu"])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kineme.pipeline.recipe import Recipe, load_recipe
+import torch
+
+from kineme.pipeline.recipe import Recipe, SequentialVAERecipe, load_recipe
+from kineme.pipeline.tasks.sequential_vae import SequentialVAETask
 from kineme.pipeline.training import train
 from kineme.shards.engine_local import LocalEngine
 from kineme.shards.ingest import IngestSettings, ingest
@@ -78,3 +81,11 @@ def make_recipe(text: str, folder: Path, *settings: str) -> Recipe:
 def make_run(text: str, digits: Path, folder: Path, *settings: str) -> Path:
     train(make_recipe(text, folder, *settings), digits / "shards", folder / "run", accelerator="cpu")
     return folder / "run"
+
+
+def sequential_vae_task(folder: Path, *settings: str) -> SequentialVAETask:
+    """The task of `ENCODER`, its weights the same each time."""
+    recipe = make_recipe(ENCODER, folder, *settings)
+    assert isinstance(recipe, SequentialVAERecipe)
+    torch.manual_seed(0)
+    return SequentialVAETask(recipe)

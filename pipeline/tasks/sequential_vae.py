@@ -46,10 +46,11 @@ class SequentialVAETask:
         return [self.model]
 
     def losses(self, clips: TrainingClips, progress: float) -> dict[str, Tensor]:
-        """The negative ELBO and its three parts, from the frames alone."""
+        """The negative ELBO and its three parts, from the frames alone; in the decoder's stage with its terms, too."""
         o, frames = self._objective, clips.frames
         decoder_alone = self.stages[stage_at(self.stages, progress)].name == "decoder"
         if decoder_alone:
+            # At every step: a resumed run may begin in this stage.
             self.model.keep_encoders()
         warm = kl_weight(progress, kind="monotonic", beta=1.0, ratio=o.kl_warmup) if o.kl_warmup else 1.0
         beta_motion = o.beta if o.beta_motion is None else o.beta_motion
