@@ -44,8 +44,8 @@ def read_back(model: SequentialVAE, f_posterior: Gaussian, steps: int, decoded: 
 
         E[||mean q(f | x~) - f||^2 / (2 var q(f | x))],  x~ = decoder(f, z~),  f ~ q(f | x),  z~ ~ p(z)
 
-    It is -log q(f | x~), up to a constant, with the variance of the clip's own posterior, which the decoder cannot
-    change. Gradients reach the decoder through the encoder; no gradient reaches the motion prior.
+    It is -log q(f | x~), up to a constant, with the variance of the clip's own posterior, which this term
+    cannot change. Gradients reach the decoder through the encoder; none reaches the motion prior or ``f_posterior``.
 
     Args:
         model: its encoders are kept.
@@ -56,10 +56,10 @@ def read_back(model: SequentialVAE, f_posterior: Gaussian, steps: int, decoded: 
     Returns:
         A scalar: summed over dimensions, mean over the batch.
     """
-    f = f_posterior.sample()
+    f = f_posterior.sample().detach()
     with torch.no_grad():
         z = model.sample_motion(len(f), steps)
     # Autocast would lend later passes the prior's weights that it cast here without (pytorch/pytorch#112583).
     torch.clear_autocast_cache()
     read, _ = model.encode(model.decode(f, z if decoded is None else z[:, decoded]))
-    return 0.5 * ((read.mean - f).square() / f_posterior.logvar.exp()).sum(dim=-1).mean()
+    return 0.5 * ((read.mean - f).square() / f_posterior.logvar.detach().exp()).sum(dim=-1).mean()

@@ -1,7 +1,8 @@
-"""Diagonal Gaussians and their divergences, in closed form."""
+"""Diagonal Gaussians, mixtures of them, and how far one is from another."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,12 +32,63 @@ class Gaussian:
             noise = torch.randn_like(self.mean)
         return self.mean + torch.exp(0.5 * self.logvar) * noise
 
+    def log_density(self, x: Tensor) -> Tensor:
+        """log N(x; mean, exp(logvar)), summed over the last dimension: (..., D) -> (...)."""
+        scaled = (x - self.mean).square() * torch.exp(-self.logvar)
+        return -0.5 * (scaled + self.logvar + math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """-E[log density], nats, summed over the last dimension: (...)."""
+        return 0.5 * (self.logvar + math.log(2 * math.pi) + 1).sum(-1)
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """A mixture of diagonal Gaussians.
+
+    Attributes:
+        log_weights: log of the weight of each, (..., K); the weights sum to one.
+        components: the Gaussians, (..., K, D).
+    """
+
+    log_weights: Tensor
+    components: Gaussian
+
+    @classmethod
+    def from_parameters(cls, parameters: Tensor, count: int) -> GaussianMixture:
+        """Split (..., K (2D + 1)), K = ``count``: of each component its mean, log-variance and unscaled log-weight."""
+        each = parameters.unflatten(-1, (count, -1))
+        return cls(each[..., -1].log_softmax(dim=-1), Gaussian.from_parameters(each[..., :-1]))
+
+    def sample(self) -> Tensor:
+        """A draw of a component, and from that one: (..., D). No gradient reaches the weights."""
+        gumbel = -torch.empty_like(self.log_weights).exponential_().log()
+        chosen = (self.log_weights + gumbel).argmax(dim=-1)
+        pick = chosen[..., None, None].expand(*chosen.shape, 1, self.components.mean.shape[-1])
+        mean, logvar = (values.gather(-2, pick).squeeze(-2) for values in (self.components.mean, self.components.logvar))
+        return Gaussian(mean, logvar).sample()
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """log sum_k w_k N(x; mean_k, exp(logvar_k)): (..., D) -> (...)."""
+        return torch.logsumexp(self.log_weights + self.components.log_density(x.unsqueeze(-2)), dim=-1)
+
 
 def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:
     """KL(q || p) of diagonal Gaussians, summed over the last dimension: (..., D) -> (...)."""
     variance_ratio = torch.exp(q.logvar - p.logvar)
     squared_distance = (q.mean - p.mean).square() * torch.exp(-p.logvar)
     return 0.5 * (p.logvar - q.logvar + variance_ratio + squared_distance - 1).sum(-1)
+
+
+def kl_estimate(q: Gaussian, p: GaussianMixture, drawn: Tensor) -> Tensor:
+    """KL(q || p) by one draw: -H(q) - log p(drawn), (..., D) -> (...). H(q), the entropy of q, is exact.
+
+    Args:
+        q: a Gaussian (..., D).
+        p: a mixture of D dimensions.
+        drawn: a draw of q, (..., D); gradients flow through it.
+    """
+    return -q.entropy() - p.log_density(drawn)
 
 
 def kl_to_standard_normal(q: Gaussian) -> Tensor:

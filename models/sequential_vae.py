@@ -10,8 +10,8 @@ the decoder's image. The same convolutions feed both encoders (section 5.2).
 
 Where the paper leaves it open: kernels and strides (here 4x4 and 2), normalisation (batch norm), which recurrent cells
 (LSTMs), and how the decoder gets from its 2x2 image to 64x64: the four deconvolutions that the paper names do so only
-if one of them has stride 4, here the first. `pooled_content`, `unordered_content` and `modulated_decoder` are ours; all
-are off by default.
+if one of them has stride 4, here the first. `pooled_content`, `unordered_content`, `prior_components` above 1 and
+`modulated_decoder` are ours; all are off by default.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kineme.models.distributions import Gaussian, kl_divergence, kl_to_standard_normal
+from kineme.models.distributions import Gaussian, GaussianMixture, kl_divergence, kl_estimate, kl_to_standard_normal
 from kineme.models.latent_decoders import SLOPE, ConcatenatedDecoder, ModulatedDecoder
 from kineme.models.recurrent import run_lstm
 
@@ -43,6 +43,8 @@ class SequentialVAEConfig:
             frame, whatever its place.
         unordered_content: q(f | x) reads the mean and the maximum over the frames of what it reads of each, through a
             layer of ``hidden_dim``, rather than the last state of an LSTM: a clip's frames as a set.
+        prior_components: p(z_t | z_<t) is a mixture of so many Gaussians, a single one in the paper. Where several things
+            may come next, one Gaussian draws what lies between them.
         modulated_decoder: `ModulatedDecoder` instead of the paper's `ConcatenatedDecoder`.
     """
 
@@ -54,6 +56,7 @@ class SequentialVAEConfig:
     channels: int = 3
     pooled_content: bool = False
     unordered_content: bool = False
+    prior_components: int = 1
     modulated_decoder: bool = False
 
     def __post_init__(self) -> None:
@@ -62,12 +65,27 @@ class SequentialVAEConfig:
 
 
 class SequentialVAEOutput(NamedTuple):
-    """What one pass over a batch gives: the reconstruction, both posteriors and the motion prior they are held to."""
+    """What one pass over a batch gives.
+
+    Attributes:
+        reconstruction: the decoded frames.
+        f_posterior: q(f | x).
+        z_posterior: q(z_t | x_t) of every step.
+        z: the motion drawn from it.
+        z_prior: p(z_t | z_<t) of every step, given the drawn motion.
+    """
 
     reconstruction: Tensor
     f_posterior: Gaussian
     z_posterior: Gaussian
-    z_prior: Gaussian
+    z: Tensor
+    z_prior: Gaussian | GaussianMixture
+
+    def kl_z(self) -> Tensor:
+        """sum_t KL(q(z_t | x_t) || p(z_t | z_<t)) of each clip, (B,); against a mixture as the drawn z estimates it."""
+        if isinstance(self.z_prior, Gaussian):
+            return kl_divergence(self.z_posterior, self.z_prior).sum(dim=1)
+        return kl_estimate(self.z_posterior, self.z_prior, self.z).sum(dim=1)
 
 
 class SequentialVAE(nn.Module):
@@ -91,9 +109,15 @@ class SequentialVAE(nn.Module):
             self.f_layer = nn.Sequential(nn.Linear(2 * content_dim, config.hidden_dim), nn.LeakyReLU(SLOPE))
         else:
             self.f_lstm = nn.LSTM(content_dim, config.hidden_dim, batch_first=True)
-        self.f_head = nn.Linear(config.hidden_dim, 2 * config.f_dim)
+        self.f_mean = nn.Linear(config.hidden_dim, config.f_dim)
+        self.f_logvar = nn.Linear(config.hidden_dim, config.f_dim)
         self.prior_lstm = nn.LSTM(config.z_dim, config.hidden_dim, batch_first=True)
-        self.prior_head = nn.Linear(config.hidden_dim, 2 * config.z_dim)
+        k = config.prior_components
+        self.prior_head = nn.Linear(config.hidden_dim, 2 * config.z_dim if k == 1 else k * (2 * config.z_dim + 1))
+        if k > 1:
+            # Apart from the start: components that are alike are pulled alike, and stay one for long.
+            with torch.no_grad():
+                self.prior_head.bias.view(k, -1)[:, : config.z_dim].normal_()
         make_decoder = ModulatedDecoder if config.modulated_decoder else ConcatenatedDecoder
         self.decoder = make_decoder(
             config.frame_size, w, config.f_dim, config.z_dim, config.hidden_dim, config.channels
@@ -124,7 +148,7 @@ class SequentialVAE(nn.Module):
             of_content, of_motion = fourth[:shown], fourth[moving:]
         of_clip = self._over_time(of_content.reshape(*frames.shape[:2], -1))
         return (
-            Gaussian.from_parameters(self.f_head(of_clip).float()),
+            Gaussian(self.f_mean(of_clip).float(), self.f_logvar(of_clip).float()),
             Gaussian.from_parameters(self.z_head(of_motion.reshape(*motion_shape, -1)).float()),
         )
 
@@ -136,22 +160,32 @@ class SequentialVAE(nn.Module):
         return run_lstm(self.f_lstm, features)[0][:, -1]
 
     def keep_encoders(self) -> None:
-        """Leave q(f | x) and q(z_t | x_t) as they are: nothing trains them, and their norms keep their statistics."""
+        """Leave what is read of clips as it is: nothing trains it, and its norms keep their statistics.
+
+        Only how sure q(f | x) is may still change, as that depends on how well f can be drawn.
+        """
         over_time = self.f_layer if self.config.unordered_content else self.f_lstm
-        for part in (self.convolutions, self.z_head, over_time, self.f_head):
+        for part in (self.convolutions, self.z_head, over_time, self.f_mean):
             part.requires_grad_(False).eval()
 
-    def z_prior(self, z: Tensor) -> Gaussian:
+    def z_prior(self, z: Tensor) -> Gaussian | GaussianMixture:
         """p(z_t | z_<t) for every t of a given motion (B, T, z_dim); the step before the first is zeros."""
         shifted = torch.cat([torch.zeros_like(z[:, :1]), z[:, :-1]], dim=1)
-        return Gaussian.from_parameters(self.prior_head(run_lstm(self.prior_lstm, shifted)[0]).float())
+        return self._next_motion(run_lstm(self.prior_lstm, shifted)[0])
+
+    def _next_motion(self, hidden: Tensor) -> Gaussian | GaussianMixture:
+        """p(z_t | z_<t) from the LSTM's state after z_<t."""
+        parameters, count = self.prior_head(hidden).float(), self.config.prior_components
+        if count == 1:
+            return Gaussian.from_parameters(parameters)
+        return GaussianMixture.from_parameters(parameters, count)
 
     def sample_motion(self, batch: int, steps: int) -> Tensor:
         """A draw z_1..z_T from the motion prior, step by step: (batch, steps, z_dim)."""
         z, state, drawn = self.prior_head.weight.new_zeros(batch, 1, self.config.z_dim), None, []
         for _ in range(steps):
             hidden, state = run_lstm(self.prior_lstm, z, state)
-            z = Gaussian.from_parameters(self.prior_head(hidden).float()).sample()
+            z = self._next_motion(hidden).sample()
             drawn.append(z)
         return torch.cat(drawn, dim=1)
 
@@ -174,7 +208,7 @@ class SequentialVAE(nn.Module):
         f_posterior, z_posterior = self.encode(frames, motion_view)
         f, z = f_posterior.sample(), z_posterior.sample()
         reconstruction = self.decode(f, z if decoded is None else z[:, decoded])
-        return SequentialVAEOutput(reconstruction, f_posterior, z_posterior, self.z_prior(z))
+        return SequentialVAEOutput(reconstruction, f_posterior, z_posterior, z, self.z_prior(z))
 
 
 def sequential_vae_loss(
@@ -208,7 +242,7 @@ def sequential_vae_loss(
     share = frames.shape[1] / output.z_posterior.mean.shape[1]
     reconstruction = (squared_error / (2 * sigma**2)).mean() / share
     kl_f = kl_to_standard_normal(output.f_posterior).mean()
-    kl_z = kl_divergence(output.z_posterior, output.z_prior).sum(dim=1).mean()
+    kl_z = output.kl_z().mean()
     return {
         "loss": reconstruction + beta * kl_f + (beta if beta_motion is None else beta_motion) * kl_z,
         "reconstruction": reconstruction,

@@ -28,6 +28,7 @@ class SequentialVAEModel(Section):
     hidden_dim: Count = 512
     pooled_content: bool = False
     unordered_content: bool = False
+    prior_components: Count = 1
     modulated_decoder: bool = False
 
 

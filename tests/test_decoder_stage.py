@@ -16,7 +16,7 @@ from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, seq
 from kineme.pipeline.tasks import TrainingClips
 
 VIEWS = ("objective.restricted_views=true", "objective.swapped_views=1", "objective.swapped_after=0.25")
-ENCODERS = ("convolutions", "z_head", "f_l", "f_head")
+ENCODERS = ("convolutions", "z_head", "f_lstm", "f_layer", "f_mean")
 
 
 def clips(count: int, steps: int, size: int) -> Tensor:

@@ -44,7 +44,8 @@ def test_the_paper_s_sizes_are_the_defaults() -> None:
     assert model.z_head[2].out_features == 2 * 32
     assert model.f_lstm.hidden_size == 512
     assert model.decoder.layers[0].out_features == 256 * 2 * 2
-    assert model.f_head.out_features == 2 * 256
+    assert model.f_mean.out_features == model.f_logvar.out_features == 256
+    assert model.prior_head.out_features == 2 * 32
 
 
 def test_frame_size_must_fit() -> None:
@@ -84,7 +85,7 @@ def test_divergences_against_monte_carlo() -> None:
     q_z = Gaussian(torch.randn(1, 2, 3), torch.randn(1, 2, 3) * 0.5)
     p_z = Gaussian(torch.randn(1, 2, 3), torch.randn(1, 2, 3) * 0.5)
     frames = torch.zeros(1, 2, 3, 4, 4)
-    parts = sequential_vae_loss(SequentialVAEOutput(frames, q_f, q_z, p_z), frames)
+    parts = sequential_vae_loss(SequentialVAEOutput(frames, q_f, q_z, q_z.sample(), p_z), frames)
 
     def log_density(x: torch.Tensor, g: Gaussian) -> torch.Tensor:
         normal = torch.distributions.Normal(g.mean, torch.exp(0.5 * g.logvar))
@@ -163,7 +164,7 @@ def test_whether_content_knows_the_order_of_frames(unordered: bool) -> None:
     if unordered:
         each = torch.stack([model.convolutions(frames[:, t]).flatten(1) for t in range(frames.shape[1])])
         pooled = torch.cat([sum(each) / len(each), each.max(dim=0).values], dim=1)
-        torch.testing.assert_close(f, model.f_head(model.f_layer(pooled))[:, :6])
+        torch.testing.assert_close(f, model.f_mean(model.f_layer(pooled)))
 
 
 @pytest.mark.parametrize(("pooled", "modulated"), [(False, False), (True, True)])
