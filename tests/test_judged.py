@@ -157,10 +157,12 @@ def test_generation_by_hand(digits: Path, encoder_run: Path, judge_run: Path) ->
         motion = judging.answers(model.decode(torch.randn_like(f), z))["speeds"]
         content = judging.answers(model.decode(f, model.sample_motion(*z.shape[:2])))["wall_hit"]
         plain = inception_scores(judging.answers(model.decode(f, z))["speeds"])
+        true = inception_scores(judging.answers(frames)["speeds"])
     figures = measure_generation(run, digits / SHARDS, "test", judge=judge_run, motion="speeds", draws=1, seed=3)
     for name, value in inception_scores(motion).items():
         assert figures[f"generation/{name}"] == pytest.approx(value)
         assert figures[f"generation/{name}"] != pytest.approx(plain[name])
+        assert figures[f"judge/{name}"] == pytest.approx(true[name])
     for label, answer in (("speeds", motion), ("wall_hit", content)):
         right = (answer.argmax(dim=-1) == targets[label]).double().mean().item()
         assert figures[f"generation/{label}_accuracy"] == pytest.approx(right)

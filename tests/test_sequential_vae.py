@@ -78,6 +78,44 @@ def test_loss_against_a_slow_reference() -> None:
     assert parts["loss"].item() == pytest.approx((total_reconstruction + beta * (total_f + total_z)) / 3, rel=1e-4)
 
 
+def test_divergence_from_a_mixture_against_a_slow_reference() -> None:
+    """At the drawn motion, log q's entropy and the mixture's density written out with plain floats."""
+    model = make(prior_components=3).eval()
+    output, total = model(clips()), 0.0
+    for b, t in itertools.product(range(3), range(4)):
+        q, p = output.z_posterior, output.z_prior
+        entropy = sum(0.5 * (math.log(2 * math.pi) + 1 + v) for v in q.logvar[b, t].tolist())
+        density = 0.0
+        for k in range(3):
+            weight = p.log_weights[b, t, k].exp().item()
+            for d in range(5):
+                m, v = p.components.mean[b, t, k, d].item(), p.components.logvar[b, t, k, d].exp().item()
+                weight *= math.exp(-((output.z[b, t, d].item() - m) ** 2) / (2 * v)) / math.sqrt(2 * math.pi * v)
+            density += weight
+        total += -entropy - math.log(density)
+    assert sequential_vae_loss(output, clips())["kl_z"].item() == pytest.approx(total / 3, rel=1e-4)
+
+
+def test_a_mixture_draws_one_of_two_motions_and_nothing_between() -> None:
+    """First steps at -2 or 2: one Gaussian draws what lies between them, two do not."""
+    torch.manual_seed(0)
+    z = 0.2 * torch.randn(256, 1, 5) + torch.tensor([-2.0, 2.0]).repeat(128)[:, None, None]
+    between = {}
+    for count in (1, 2):
+        model = make(prior_components=count)
+        optimizer = torch.optim.Adam(model.prior_head.parameters(), lr=0.05)
+        for _ in range(150):
+            prior = model.z_prior(z)
+            loss = -prior.log_density(z).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        drawn = model.sample_motion(500, 1)
+        between[count] = (drawn.mean(dim=2).abs() < 1).float().mean().item()
+    assert between[1] > 0.5
+    assert between[2] < 0.02
+
+
 def test_divergences_against_monte_carlo() -> None:
     """kl_f and kl_z are expected log ratios of densities: draw from q and average."""
     torch.manual_seed(0)
@@ -114,12 +152,13 @@ def test_motion_is_read_frame_by_frame_and_content_from_all() -> None:
     assert not torch.allclose(f.mean, f_changed.mean, atol=1e-5)
 
 
-def test_prior_sees_only_the_past() -> None:
-    model = make().eval()
+@pytest.mark.parametrize("components", [1, 3])
+def test_prior_sees_only_the_past(components: int) -> None:
+    model = make(prior_components=components).eval()
     z = torch.randn(1, 4, 5)
     changed = z.clone()
     changed[:, 2] += 1
-    before, after = model.z_prior(z).mean, model.z_prior(changed).mean
+    before, after = (model.z_prior(motion).log_density(torch.ones_like(z)) for motion in (z, changed))
     assert torch.equal(before[:, :3], after[:, :3])
     assert not torch.allclose(before[:, 3], after[:, 3])
 
@@ -134,9 +173,12 @@ def test_stepwise_sampling_agrees_with_the_prior() -> None:
     assert torch.allclose(model.z_prior(z).sample(noise), z, atol=1e-5)
 
 
+@pytest.mark.parametrize("components", [1, 3])
 @pytest.mark.parametrize(("pooled", "unordered", "modulated"), VARIANTS)
-def test_the_objective_reaches_every_parameter(pooled: bool, unordered: bool, modulated: bool) -> None:
-    model = make(pooled, unordered, modulated)
+def test_the_objective_reaches_every_parameter(
+    pooled: bool, unordered: bool, modulated: bool, components: int
+) -> None:
+    model = make(pooled, unordered, modulated, prior_components=components)
     frames = clips()
     sequential_vae_loss(model(frames), frames)["loss"].backward()
     for name, parameter in model.named_parameters():
