@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -71,7 +72,7 @@ def table(metrics: dict[str, float], found: dict[str, list[dict[str, Any]]], pro
         "data": results[0]["data"],
         "versions": environment()["versions"],
         "runs": {row: [{key: result[key] for key in kept} for result in several] for row, several in found.items()},
-        "command": " ".join(["python", *sys.argv]),
+        "command": shlex.join(["python", *sys.argv]),
     }
 
 

@@ -65,8 +65,8 @@ class GaussianMixture:
         gumbel = -torch.empty_like(self.log_weights).exponential_().log()
         chosen = (self.log_weights + gumbel).argmax(dim=-1)
         pick = chosen[..., None, None].expand(*chosen.shape, 1, self.components.mean.shape[-1])
-        mean, logvar = (values.gather(-2, pick).squeeze(-2) for values in (self.components.mean, self.components.logvar))
-        return Gaussian(mean, logvar).sample()
+        each = self.components
+        return Gaussian(each.mean.gather(-2, pick), each.logvar.gather(-2, pick)).sample().squeeze(-2)
 
     def log_density(self, x: Tensor) -> Tensor:
         """log sum_k w_k N(x; mean_k, exp(logvar_k)): (..., D) -> (...)."""

@@ -43,8 +43,8 @@ class SequentialVAEConfig:
             frame, whatever its place.
         unordered_content: q(f | x) reads the mean and the maximum over the frames of what it reads of each, through a
             layer of ``hidden_dim``, rather than the last state of an LSTM: a clip's frames as a set.
-        prior_components: p(z_t | z_<t) is a mixture of so many Gaussians, a single one in the paper. Where several things
-            may come next, one Gaussian draws what lies between them.
+        prior_components: Gaussians of which p(z_t | z_<t) is a mixture, a single one in the paper. Where several things
+            may come next, one draws what lies between them.
         modulated_decoder: `ModulatedDecoder` instead of the paper's `ConcatenatedDecoder`.
     """
 

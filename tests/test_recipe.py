@@ -57,6 +57,10 @@ def test_every_kind_is_shipped_and_can_be_built() -> None:
         ("model: {frame_size: 60}", "model.frame_size is 60: input should be a multiple of 32"),
         ("training: {precision: fp8}", "training.precision is 'fp8': input should be 'auto', '32-true'"),
         ("data: 5", "data is 5: "),
+        (
+            "objective: {decoder_stage: {read_back: 1}}",
+            "objective.decoder_stage is {'read_back': 1}: value error, block_error is 0 and read_back 1, but after 1 of",
+        ),
         ("questions: [{by: sound, label: a}]", "questions.0.by is 'sound': input should be 'motion' or 'appearance'"),
     ],
 )

@@ -175,9 +175,7 @@ def test_stepwise_sampling_agrees_with_the_prior() -> None:
 
 @pytest.mark.parametrize("components", [1, 3])
 @pytest.mark.parametrize(("pooled", "unordered", "modulated"), VARIANTS)
-def test_the_objective_reaches_every_parameter(
-    pooled: bool, unordered: bool, modulated: bool, components: int
-) -> None:
+def test_the_objective_reaches_every_parameter(pooled: bool, unordered: bool, modulated: bool, components: int) -> None:
     model = make(pooled, unordered, modulated, prior_components=components)
     frames = clips()
     sequential_vae_loss(model(frames), frames)["loss"].backward()
