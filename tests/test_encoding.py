@@ -178,6 +178,16 @@ def test_retrieval_against_a_slow_reference(encoder: RunEncoder, encoder_run: Pa
     assert json.loads(json.dumps(result)) == result
 
 
+def test_several_questions_of_one_ranking(encoder_run: Path, digits: Path, tmp_path: Path) -> None:
+    """Both of motion, leaving out nothing but the clip; their mean, and what no ranking exceeds."""
+    run = with_recipe(encoder_run, tmp_path, "leave_out: speeds", "leave_out: null")
+    metrics = evaluate_run(run, digits / "shards")["metrics"]
+    values = [metrics[f"motion/{label}/precision_at_10"] for label in ("wall_hit", "speeds")]
+    assert metrics["motion/precision_at_10"] == pytest.approx(sum(values) / 2)
+    assert metrics["motion/precision_at_10"] <= metrics["motion/best_possible"] <= 1
+    assert not any(name in metrics for name in ("appearance/precision_at_10", "appearance/best_possible"))
+
+
 def test_retrieval_by_draws_stands_beside_that_by_means(encoder_run: Path, digits: Path, tmp_path: Path) -> None:
     run = with_recipe(encoder_run, tmp_path, "motion_vector: states", "motion_vector: drawn")
     by_draws = evaluate_run(run, digits / "shards")["metrics"]

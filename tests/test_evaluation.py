@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from kineme.retrieval import evaluation
 from kineme.retrieval.errors import RetrievalError
-from kineme.retrieval.evaluation import PrecisionAtK, Question, precision_at_k, precisions_at_k
+from kineme.retrieval.evaluation import PrecisionAtK, Question, best_mean_precision, precision_at_k, precisions_at_k
 
 
 def slow(vectors: np.ndarray, relevant, leave_out, k: int, metric: str) -> PrecisionAtK | None:
@@ -212,3 +213,34 @@ def test_bad_input(change: dict[str, object], message: str) -> None:
     question = {"vectors": np.ones((3, 2), np.float32), "relevant": ["a", "a", "b"], "k": 1} | change
     with pytest.raises(RetrievalError, match=message):
         precision_at_k(question.pop("vectors"), **question)
+
+
+def test_best_mean_precision_is_that_of_the_best_of_all_choices() -> None:
+    """Of each query, every choice of two candidates is tried."""
+    hair, top, group = "aabbabab", "xyxyyxxx", [0, 0, 1, 1, 2, 2, 3, 3]
+    best = []
+    for query in range(8):
+        candidates = [other for other in range(8) if group[other] != group[query]]
+        hits = [
+            sum((hair[other] == hair[query]) + (top[other] == top[query]) for other in choice)
+            for choice in itertools.combinations(candidates, 2)
+        ]
+        best.append(max(hits) / 4)
+    questions = {"hair": Question(hair, group), "top": Question(top, group)}
+    assert best_mean_precision(questions, k=2) == pytest.approx(sum(best) / 8)
+    assert sum(best) < 8
+
+
+def test_no_vectors_beat_the_best_mean_precision() -> None:
+    rng = np.random.default_rng(0)
+    labels = {name: rng.integers(0, 3, 60).tolist() for name in ("hair", "top", "skin")}
+    group = rng.integers(0, 6, 60).tolist()
+    questions = {name: Question(values, group) for name, values in labels.items()}
+    best = best_mean_precision(questions, k=10)
+    for scale in ((1, 1, 1), (3, 1, 1), (0, 1, 0)):
+        vectors = np.concatenate(
+            [s * np.eye(3)[values] for s, values in zip(scale, labels.values(), strict=True)], axis=1
+        )
+        found = precisions_at_k(vectors.astype(np.float32), questions, k=10)
+        assert sum(each.value for each in found.values()) / 3 <= best + 1e-9
+    assert best < 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 from kineme.pipeline.encoders import load_encoder
 from kineme.pipeline.encoders.sequential_vae import SequentialVAEEncoder
@@ -19,7 +20,7 @@ from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.protocols.chosen_clips import encode_chosen
 from kineme.pipeline.recipe import Question, SequentialVAERecipe
 from kineme.pipeline.run import Run
-from kineme.retrieval.evaluation import Metric, PrecisionAtK, precisions_at_k
+from kineme.retrieval.evaluation import Metric, PrecisionAtK, best_mean_precision, precisions_at_k
 from kineme.retrieval.evaluation import Question as Labelled
 from kineme.retrieval.vectors import SPACES, ClipVectors, Space
 from kineme.shards.sample import ClipRecord
@@ -30,6 +31,8 @@ K = 10
 def measure_retrieval(run: Run, shards: Path, split: str) -> Metrics:
     """Figures named SPACE/LABEL/precision_at_10, .../chance and .../raw_pixels, and ``clips``.
 
+    Where several questions that are no leaks ask the same of a space but for the label, SPACE/precision_at_10 is their
+    mean, and SPACE/best_possible the most that it can be: those that share all labels of a query may be fewer than ten.
     Where motions are ranked by draws (``motion_vector: drawn``), .../of_means has what the means of the posterior give.
 
     Raises:
@@ -56,6 +59,10 @@ def measure_retrieval(run: Run, shards: Path, split: str) -> Metrics:
     for space in SPACES:
         for name, found in ranked(clips.vectors, space).items():
             metrics |= _figures(name, found, by_pixels[name])
+        wanted = [q for q in questions if q.by == space and not q.leak]
+        if len(wanted) > 1 and len({q.leave_out for q in wanted}) == 1:
+            metrics[f"{space}/precision_at_{K}"] = fmean(metrics[f"{_name(q)}/precision_at_{K}"] for q in wanted)
+            metrics[f"{space}/best_possible"] = best_mean_precision({_name(q): labelled[_name(q)] for q in wanted}, k=K)
     if isinstance(run.recipe, SequentialVAERecipe) and run.recipe.motion_vector == "drawn":
         recipe = run.recipe.model_copy(update={"motion_vector": "states"})
         means, _ = encode_shards(SequentialVAEEncoder(replace(run, recipe=recipe)), shards, split=split)
