@@ -57,7 +57,7 @@ class GaussianMixture:
     @classmethod
     def from_parameters(cls, parameters: Tensor, count: int) -> GaussianMixture:
         """Split (..., K (2D + 1)), K = ``count``: of each component its mean, log-variance and unscaled log-weight."""
-        each = parameters.unflatten(-1, (count, -1))
+        each = parameters.reshape(*parameters.shape[:-1], count, -1)
         return cls(each[..., -1].log_softmax(dim=-1), Gaussian.from_parameters(each[..., :-1]))
 
     def sample(self) -> Tensor:
