@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 import yaml
 from pydantic import TypeAdapter
+from torch import Tensor
 
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe import Recipe, dump_recipe, load_recipe, network_settings
@@ -115,7 +116,7 @@ def load_run(folder: Path, device: torch.device | None = None) -> Run:
     """Read a run folder, or the encoder folder of an index, which has the same two files.
 
     Raises:
-        RunError: a file is missing or damaged, or the weights belong to another recipe.
+        RunError: a file is missing or damaged, or the weights belong to another recipe or another version's network.
     """
     device = device or pick_device()
     check_run(folder)
@@ -137,9 +138,20 @@ def load_run(folder: Path, device: torch.device | None = None) -> Run:
             f"{folder}: the weights come from another recipe ({what}): put their own recipe.yaml beside them"
         )
     task = make_task(recipe)
+    own = task.model.state_dict()
+    foreign = sorted(name for name in weights.keys() | own.keys() if _shape(weights.get(name)) != _shape(own.get(name)))
+    if foreign:
+        raise RunError(
+            f"{folder}: the weights are of another version of kineme, {foreign[0]} is missing here or there or of "
+            "another shape: train the run anew, or use the version that trained it"
+        )
     task.model.load_state_dict(weights)
     task.model.to(device).eval()
     return Run(folder, recipe, task, device)
+
+
+def _shape(weights: Tensor | None) -> tuple[int, ...] | None:
+    return None if weights is None else tuple(weights.shape)
 
 
 def _parse(recipe: str) -> Recipe:

@@ -45,6 +45,18 @@ def test_weights_of_another_kind(copy: Path, predictor_run: Path) -> None:
     assert "kind frame-predictor in the weights, sequential-vae in the recipe" in refusal(copy)
 
 
+@pytest.mark.parametrize("change", ["renamed", "cut"])
+def test_weights_of_another_version(change: str, copy: Path) -> None:
+    """The same recipe, but a network that had other tensors for it."""
+    path = copy / "checkpoints" / "weights.pt"
+    saved = torch.load(path, weights_only=True)
+    tensor = saved["weights"].pop("f_mean.weight")
+    saved["weights"] |= {"f_head.weight": tensor} if change == "renamed" else {"f_mean.weight": tensor[1:]}
+    torch.save(saved, path)
+    named = "f_head.weight" if change == "renamed" else "f_mean.weight"
+    assert f"the weights are of another version of kineme, {named} is missing here or there" in refusal(copy)
+
+
 @pytest.mark.parametrize("damage", ["cut short", "text", "empty", "a checkpoint", "a list"])
 def test_damaged_weights(damage: str, copy: Path) -> None:
     weights = copy / "checkpoints" / "weights.pt"
