@@ -22,6 +22,7 @@ from kineme.models.distributions import Gaussian
 from kineme.models.sequential_vae import SequentialVAE
 
 BLOCK = 4
+LEAST_VARIANCE = 0.01
 
 
 def block_error(reconstruction: Tensor, frames: Tensor) -> Tensor:
@@ -43,10 +44,11 @@ def block_error(reconstruction: Tensor, frames: Tensor) -> Tensor:
 def read_back(model: SequentialVAE, f_posterior: Gaussian, steps: int, decoded: Tensor | None = None) -> Tensor:
     """How far the content that is read from clips of drawn motion is from what they were drawn with.
 
-        E[||mean q(f | x~) - f||^2 / (2 var q(f | x))],  x~ = decoder(f, z~),  f ~ q(f | x),  z~ ~ p(z)
+        E[||mean q(f | x~) - f||^2 / (2 max(0.01, var q(f | x)))],  x~ = decoder(f, z~),  f ~ q(f | x),  z~ ~ p(z)
 
-    It is -log q(f | x~), up to a constant, with the variance of the clip's own posterior, which this term
-    cannot change. Gradients reach the decoder through the encoder; none reaches the motion prior or ``f_posterior``.
+    It is -log q(f | x~), up to a constant, with the variance of the clip's own posterior, which this term cannot change;
+    no less than a hundredth of the prior's, or the surer q(f | x) got, the more would this count beside all else.
+    Gradients reach the decoder through the encoder; none reaches the motion prior or ``f_posterior``.
 
     Args:
         model: its encoders are kept.
@@ -63,4 +65,5 @@ def read_back(model: SequentialVAE, f_posterior: Gaussian, steps: int, decoded: 
     # Autocast would lend later passes the prior's weights that it cast here without (pytorch/pytorch#112583).
     torch.clear_autocast_cache()
     read, _ = model.encode(model.decode(f, z if decoded is None else z[:, decoded]))
-    return 0.5 * ((read.mean - f).square() / f_posterior.logvar.detach().exp()).sum(dim=-1).mean()
+    variance = f_posterior.logvar.detach().exp().clamp_min(LEAST_VARIANCE)
+    return 0.5 * ((read.mean - f).square() / variance).sum(dim=-1).mean()
