@@ -46,8 +46,8 @@ def read_back(model: SequentialVAE, f_posterior: Gaussian, steps: int, decoded: 
 
         E[||mean q(f | x~) - f||^2 / (2 max(0.01, var q(f | x)))],  x~ = decoder(f, z~),  f ~ q(f | x),  z~ ~ p(z)
 
-    It is -log q(f | x~), up to a constant, with the variance of the clip's own posterior, which this term cannot change;
-    no less than a hundredth of the prior's, or the surer q(f | x) got, the more would this count beside all else.
+    It is -log q(f | x~), up to a constant, with the variance of the clip's own posterior, which this term cannot
+    change, but no less than a hundredth of the prior's: or the surer q(f | x) got, the more would this count.
     Gradients reach the decoder through the encoder; none reaches the motion prior or ``f_posterior``.
 
     Args:
