@@ -140,7 +140,10 @@ def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         known = _keys_at(kind, [str(part) for part in path[:-1]])
         return f"unknown key {dotted}{_meant(kind, str(path[-1]), known)}; known here: {', '.join(known)}"
-    return f"{dotted} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    # What a validator of our own raised, without pydantic's words before it; one of a section names its values itself.
+    rule = first["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(first["input"], dict) and first["type"] == "value_error" else f" is {first['input']!r}"
+    return f"{dotted}{value}: {rule[0].lower()}{rule[1:]}"
 
 
 def _meant(kind: type[BaseModel], key: str, known: list[str]) -> str:

@@ -59,7 +59,7 @@ def test_every_kind_is_shipped_and_can_be_built() -> None:
         ("data: 5", "data is 5: "),
         (
             "objective: {decoder_stage: {read_back: 1}}",
-            "objective.decoder_stage is {'read_back': 1}: value error, block_error is 0 and read_back 1, but after 1",
+            "objective.decoder_stage: block_error is 0 and read_back 1, but after 1 of the run no stage follows",
         ),
         ("questions: [{by: sound, label: a}]", "questions.0.by is 'sound': input should be 'motion' or 'appearance'"),
     ],
