@@ -13,6 +13,7 @@ import json
 import pickle
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,7 @@ from pathlib import Path
 import torch
 import yaml
 from pydantic import TypeAdapter
-from torch import Tensor
+from torch import Tensor, nn
 
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe import Recipe, dump_recipe, load_recipe, network_settings
@@ -138,20 +139,22 @@ def load_run(folder: Path, device: torch.device | None = None) -> Run:
             f"{folder}: the weights come from another recipe ({what}): put their own recipe.yaml beside them"
         )
     task = make_task(recipe)
-    own = task.model.state_dict()
-    foreign = sorted(name for name in weights.keys() | own.keys() if _shape(weights.get(name)) != _shape(own.get(name)))
-    if foreign:
-        raise RunError(
-            f"{folder}: the weights are of another version of kineme, {foreign[0]} is missing here or there or of "
-            "another shape: train the run anew, or use the version that trained it"
-        )
+    check_version(folder, weights, task.model)
     task.model.load_state_dict(weights)
     task.model.to(device).eval()
     return Run(folder, recipe, task, device)
 
 
-def _shape(weights: Tensor | None) -> tuple[int, ...] | None:
-    return None if weights is None else tuple(weights.shape)
+def check_version(folder: Path, weights: Mapping[str, Tensor], network: nn.Module) -> None:
+    """Refuse weights of a run that have not the names and shapes of the network's, by RunError."""
+    given, own = (
+        {(name, tensor.shape) for name, tensor in tensors.items()} for tensors in (weights, network.state_dict())
+    )
+    if given != own:
+        raise RunError(
+            f"{folder}: the weights are of another version of kineme, {min(given ^ own)[0]} is missing here or there "
+            "or of another shape: train the run anew, or use the version that trained it"
+        )
 
 
 def _parse(recipe: str) -> Recipe:

@@ -19,7 +19,7 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.initial_weights import start_from
 from kineme.pipeline.interrupts import DeferredInterrupt
 from kineme.pipeline.recipe import Recipe, dump_recipe, load_recipe, network_settings
-from kineme.pipeline.run import CHECKPOINT, RECIPE, write_environment
+from kineme.pipeline.run import CHECKPOINT, RECIPE, check_version, write_environment
 from kineme.pipeline.run_keeper import RunKeeper
 from kineme.pipeline.tasks import complete_recipe
 from kineme.pipeline.training_module import TrainingModule
@@ -67,10 +67,12 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
         use_distributed_sampler=False,
     )
     loader = _make_loader(recipe, shards, trainer, cpu_only)
-    if checkpoint is not None:
-        # Lightning 2.6 does so, too, but not from a checkpoint at the end of an epoch.
-        loader.load_state_dict(torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["data"])
     module = TrainingModule(recipe)
+    if checkpoint is not None:
+        saved = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
+        check_version(run, saved["state_dict"], module)
+        # Lightning 2.6 does so, too, but not from a checkpoint at the end of an epoch.
+        loader.load_state_dict(saved["data"])
     if recipe.training.init is not None and checkpoint is None:
         started = start_from(module.task, recipe.kind, Path(recipe.training.init))
         if trainer.is_global_zero:

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from kineme.pipeline.errors import RunError
+from kineme.pipeline.recipe import load_recipe
 from kineme.pipeline.run import load_run
+from kineme.pipeline.training import train
 
 
 @pytest.fixture
@@ -55,6 +57,17 @@ def test_weights_of_another_version(change: str, copy: Path) -> None:
     torch.save(saved, path)
     named = "f_head.weight" if change == "renamed" else "f_mean.weight"
     assert f"the weights are of another version of kineme, {named} is missing here or there" in refusal(copy)
+
+
+def test_a_checkpoint_of_another_version_is_not_resumed(copy: Path, digits: Path) -> None:
+    path = copy / "checkpoints" / "last.ckpt"
+    saved = torch.load(path, weights_only=True)
+    saved["state_dict"]["model.f_head.weight"] = saved["state_dict"].pop("model.f_mean.weight")
+    torch.save(saved, path)
+    before = path.read_bytes()
+    with pytest.raises(RunError, match=r"of another version of kineme, model\.f_head\.weight is missing here or there"):
+        train(load_recipe(copy / "recipe.yaml"), digits / "shards", copy, resume=True)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", ["cut short", "text", "empty", "a checkpoint", "a list"])
