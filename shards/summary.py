@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
 from kineme.shards.manifest import Manifest
 from kineme.shards.records import read_records
 from kineme.shards.rejects import read_rejects
-from kineme.shards.sample import ClipRecord, Label
+from kineme.shards.sample import Label
 
 T = TypeVar("T")
+
+_GOLDEN_RATIO = (1 + 5**0.5) / 2
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,17 @@ def summarise(folder: Path) -> Summary:
     )
 
 
-def spread(records: Sequence[ClipRecord], count: int) -> list[ClipRecord]:
-    """At most ``count`` records, evenly spaced, the first among them."""
-    step = max(1, -(-len(records) // count))
-    return list(records[::step])
+def spread(records: Sequence[T], count: int) -> list[T]:
+    """At most ``count`` records: the first of all, and one of each of as many equal parts.
+
+    Each is at another place of its part: sets come in the order of their labels, and of every 972nd clip of Sprites all
+    show the same action.
+    """
+    count = min(count, len(records))
+    ends = [0, *(part * len(records) // count for part in range(1, count + 1))]
+    return [
+        records[begin + int(part * _GOLDEN_RATIO % 1 * (end - begin))] for part, (begin, end) in enumerate(pairwise(ends))
+    ]
 
 
 def _ranked(counts: Counter[T]) -> dict[T, int]:
