@@ -159,17 +159,14 @@ class SequentialVAE(nn.Module):
             return hidden
         return run_lstm(self.f_lstm, features)[0][:, -1]
 
-    def train_decoder_alone(self) -> None:
-        """Leave what is read of clips as it is, and train the decoder and the motion prior.
+    def keep_encoders(self) -> None:
+        """Leave what is read of clips as it is: nothing trains it, and its norms keep their statistics.
 
-        Nothing trains the encoders, and their norms keep their statistics; only how sure q(f | x) is may still change,
-        as that depends on how well f can be drawn. The decoder's norms keep theirs, too: by those of a batch, what
-        else is in the batch would shift the colours of a clip, and in evaluation they do not.
+        Only how sure q(f | x) is may still change, as that depends on how well f can be drawn.
         """
         over_time = self.f_layer if self.config.unordered_content else self.f_lstm
         for part in (self.convolutions, self.z_head, over_time, self.f_mean):
             part.requires_grad_(False).eval()
-        self.decoder.eval()
 
     def z_prior(self, z: Tensor) -> Gaussian | GaussianMixture:
         """p(z_t | z_<t) for every t of a given motion (B, T, z_dim); the step before the first is zeros."""

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import struct
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from ingest_runs import run, samples
 from PIL import Image
+from tfrecord_files import bytes_list, example, float_list, int64_list, record
 
 from kineme.shards.codec import decode_clip
 from kineme.shards.errors import DataError
@@ -23,71 +19,8 @@ from kineme.shards.sampling import Sampling
 from kineme.shards.sources.bair import FPS, BairSource
 from kineme.shards.sources.base import SourceItem
 from kineme.shards.sources.registry import find_source
-from kineme.shards.sources.tfrecord import list_records, parse_example, read_record
 
 SETTINGS = IngestSettings(size=64, sampling=Sampling(clip_frames=30))
-
-
-# An independent writer: the checksum from its polynomial, the messages byte by byte.
-def _table() -> list[int]:
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
-        table.append(byte)
-    return table
-
-
-TABLE = _table()
-
-
-def crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    return crc ^ 0xFFFFFFFF
-
-
-def masked(data: bytes) -> bytes:
-    crc = crc32c(data)
-    turned = (crc >> 15) | ((crc & 0x7FFF) << 17)
-    return struct.pack("<I", (turned + 0xA282EAD8) % 2**32)
-
-
-def record(data: bytes) -> bytes:
-    length = struct.pack("<Q", len(data))
-    return length + masked(length) + data + masked(data)
-
-
-def varint(value: int) -> bytes:
-    value %= 2**64
-    out = b""
-    while value > 127:
-        out += bytes([value % 128 + 128])
-        value //= 128
-    return out + bytes([value])
-
-
-def block(number: int, content: bytes) -> bytes:
-    return varint(number * 8 + 2) + varint(len(content)) + content
-
-
-def bytes_list(values: Sequence[bytes]) -> bytes:
-    return block(1, b"".join(block(1, value) for value in values))
-
-
-def float_list(values: Sequence[float], packed: bool = True) -> bytes:
-    numbers = [struct.pack("<f", value) for value in values]
-    return block(2, block(1, b"".join(numbers)) if packed else b"".join(varint(8 + 5) + n for n in numbers))
-
-
-def int64_list(values: Sequence[int], packed: bool = True) -> bytes:
-    numbers = [varint(value) for value in values]
-    return block(3, block(1, b"".join(numbers)) if packed else b"".join(varint(8) + n for n in numbers))
-
-
-def example(features: dict[str, bytes]) -> bytes:
-    return block(1, b"".join(block(1, block(1, name.encode()) + block(2, value)) for name, value in features.items()))
 
 
 class Sequence30:
@@ -154,91 +87,6 @@ def reject_reason(item: SourceItem) -> str:
         read_all(item)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def test_the_writer_of_these_tests_is_right() -> None:
-    assert crc32c(b"123456789") == 0xE3069283  # the check value of CRC-32C
-
-
-names = st.text(max_size=12)
-finite = st.floats(width=32, allow_nan=False)
-
-
-@given(
-    st.dictionaries(
-        names,
-        st.one_of(
-            st.tuples(st.just("bytes"), st.lists(st.binary(max_size=300), max_size=4), st.booleans()),
-            st.tuples(st.just("float"), st.lists(finite, max_size=5), st.booleans()),
-            st.tuples(st.just("int64"), st.lists(st.integers(-(2**63), 2**63 - 1), max_size=5), st.booleans()),
-        ),
-        max_size=5,
-    ),
-    st.booleans(),
-)
-def test_features_are_read_as_they_were_written(features: dict, sequence_example: bool) -> None:
-    encoders = {"bytes": lambda values, packed: bytes_list(values), "float": float_list, "int64": int64_list}
-    data = example({name: encoders[kind](values, packed) for name, (kind, values, packed) in features.items()})
-    if sequence_example:  # with feature lists, and fields that no version knows yet
-        data += block(2, block(1, b"\x0a\x01x")) + varint(9 * 8) + varint(7) + varint(9 * 8 + 1) + bytes(8)
-    found = parse_example(data)
-    assert found.keys() == features.keys()
-    for name, (kind, values, _) in features.items():
-        value = found[name]
-        if isinstance(value, np.ndarray):
-            assert value.dtype == {"float": np.float32, "int64": np.int64}[kind]
-            value = value.tolist()
-        assert value == values
-
-
-@given(st.one_of(st.binary(max_size=200), st.binary(max_size=80).map(lambda data: block(1, block(1, data)))))
-def test_no_bytes_can_break_the_parser(data: bytes) -> None:
-    with contextlib.suppress(UnreadableError):
-        assert all(isinstance(name, str) for name in parse_example(data))
-
-
-def small_file(path: Path) -> list[bytes]:
-    data = [bytes([number]) * length for number, length in enumerate((5, 0, 40, 7))]
-    path.write_bytes(b"".join(record(part) for part in data))
-    return data
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.data())
-def test_a_flipped_bit_costs_its_record_or_those_that_follow(tmp_path: Path, data: st.DataObject) -> None:
-    path = tmp_path / "small.tfrecords"
-    written = small_file(path)
-    whole = path.read_bytes()
-    position = data.draw(st.integers(0, len(whole) - 1))
-    path.write_bytes(
-        whole[:position] + bytes([whole[position] ^ (1 << data.draw(st.integers(0, 7)))]) + whole[position + 1 :]
-    )
-    ends = np.cumsum([16 + len(part) for part in written])
-    hit = int(np.searchsorted(ends, position, side="right"))
-    in_header = position - (ends[hit] - 16 - len(written[hit])) < 12
-    spans, damage = list_records(path)
-    assert len(spans) == (hit if in_header else 4)
-    assert (damage is not None) == in_header
-    for number, span in enumerate(spans):
-        if number == hit:
-            with pytest.raises(UnreadableError, match="checksum"):
-                read_record(path, span)
-        else:
-            assert read_record(path, span) == written[number]
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.data())
-def test_of_a_file_cut_short_the_whole_records_remain(tmp_path: Path, data: st.DataObject) -> None:
-    path = tmp_path / "small.tfrecords"
-    written = small_file(path)
-    whole = path.read_bytes()
-    kept = data.draw(st.integers(0, len(whole) - 1))
-    path.write_bytes(whole[:kept])
-    ends = np.cumsum([16 + len(part) for part in written])
-    spans, damage = list_records(path)
-    assert [read_record(path, span) for span in spans] == written[: int((ends <= kept).sum())]
-    assert (damage is None) == (kept in ends)
 
 
 @pytest.mark.parametrize("deeper", ["", "softmotion30_44k"])

@@ -51,7 +51,7 @@ class SequentialVAETask:
         decoder_alone = self.stages[stage_at(self.stages, progress)].name == "decoder"
         if decoder_alone:
             # At every step: a resumed run may begin in this stage.
-            self.model.train_decoder_alone()
+            self.model.keep_encoders()
         warm = kl_weight(progress, kind="monotonic", beta=1.0, ratio=o.kl_warmup) if o.kl_warmup else 1.0
         beta_motion = o.beta if o.beta_motion is None else o.beta_motion
         decoded = None
