@@ -85,8 +85,9 @@ def spread(records: Sequence[T], count: int) -> list[T]:
     """
     count = min(count, len(records))
     ends = [0, *(part * len(records) // count for part in range(1, count + 1))]
+    places = (part * _GOLDEN_RATIO % 1 for part in range(count))
     return [
-        records[begin + int(part * _GOLDEN_RATIO % 1 * (end - begin))] for part, (begin, end) in enumerate(pairwise(ends))
+        records[begin + int(place * (end - begin))] for place, (begin, end) in zip(places, pairwise(ends), strict=True)
     ]
 
 
