@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -84,11 +83,11 @@ def spread(records: Sequence[T], count: int) -> list[T]:
     show the same action.
     """
     count = min(count, len(records))
-    ends = [0, *(part * len(records) // count for part in range(1, count + 1))]
-    places = (part * _GOLDEN_RATIO % 1 for part in range(count))
-    return [
-        records[begin + int(place * (end - begin))] for place, (begin, end) in zip(places, pairwise(ends), strict=True)
-    ]
+    chosen = []
+    for part in range(count):
+        begin, end = part * len(records) // count, (part + 1) * len(records) // count
+        chosen.append(records[begin + int(part * _GOLDEN_RATIO % 1 * (end - begin))])
+    return chosen
 
 
 def _ranked(counts: Counter[T]) -> dict[T, int]:

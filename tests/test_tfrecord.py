@@ -56,23 +56,23 @@ def test_no_bytes_can_break_the_parser(data: bytes) -> None:
         assert all(isinstance(name, str) for name in parse_example(data))
 
 
-def small_file(path: Path) -> list[bytes]:
+def small_file(folder: Path) -> tuple[Path, list[bytes], np.ndarray]:
+    """Its path, what its four records hold, and where each of them ends."""
+    path = folder / "small.tfrecords"
     data = [bytes([number]) * length for number, length in enumerate((5, 0, 40, 7))]
     path.write_bytes(b"".join(record(part) for part in data))
-    return data
+    return path, data, np.cumsum([16 + len(part) for part in data])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_flipped_bit_costs_its_record_or_those_that_follow(tmp_path: Path, data: st.DataObject) -> None:
-    path = tmp_path / "small.tfrecords"
-    written = small_file(path)
+    path, written, ends = small_file(tmp_path)
     whole = path.read_bytes()
     position = data.draw(st.integers(0, len(whole) - 1))
     path.write_bytes(
         whole[:position] + bytes([whole[position] ^ (1 << data.draw(st.integers(0, 7)))]) + whole[position + 1 :]
     )
-    ends = np.cumsum([16 + len(part) for part in written])
     hit = int(np.searchsorted(ends, position, side="right"))
     in_header = position - (ends[hit] - 16 - len(written[hit])) < 12
     spans, damage = list_records(path)
@@ -89,12 +89,10 @@ def test_a_flipped_bit_costs_its_record_or_those_that_follow(tmp_path: Path, dat
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_of_a_file_cut_short_the_whole_records_remain(tmp_path: Path, data: st.DataObject) -> None:
-    path = tmp_path / "small.tfrecords"
-    written = small_file(path)
+    path, written, ends = small_file(tmp_path)
     whole = path.read_bytes()
     kept = data.draw(st.integers(0, len(whole) - 1))
     path.write_bytes(whole[:kept])
-    ends = np.cumsum([16 + len(part) for part in written])
     spans, damage = list_records(path)
     assert [read_record(path, span) for span in spans] == written[: int((ends <= kept).sum())]
     assert (damage is None) == (kept in ends)
