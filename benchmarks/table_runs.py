@@ -13,7 +13,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from kineme.pipeline.run import environment
+from kineme.pipeline.recipe import changed_settings, load_recipe
+from kineme.pipeline.run import CHECKPOINT, RECIPE, environment
+from kineme.pipeline.tasks import complete_recipe
+
+DONE = "trained"
 
 
 @dataclass(frozen=True)
@@ -31,22 +35,27 @@ def kineme(*arguments: str) -> None:
 
 def train_once(row: Row, seed: int, shards: Path, work: Path, settings: Iterable[str]) -> Path:
     """The run folder of a row and seed, trained unless it has been, resumed where it was stopped."""
-    run, done = work / f"{row.name}-{seed}", work / f"{row.name}-{seed}" / "trained"
+    run = work / f"{row.name}-{seed}"
     given = [*row.settings, f"training.seed={seed}", *settings]
-    what = " ".join([row.recipe, *given])
-    if not done.exists():
+    if (run / RECIPE).exists():
+        wanted = complete_recipe(load_recipe(row.recipe, given), shards)
+        changed = changed_settings(load_recipe(run / RECIPE), wanted)
+        if changed:
+            told = "; ".join(f"{name} is to be {values}" for name, values in changed.items())
+            raise SystemExit(f"{run}: {told}; give another --work")
+    if not (run / DONE).exists():
         options = [part for setting in given for part in ("--set", setting)]
-        resume = ["--resume"] if (run / "checkpoints" / "last.ckpt").exists() else []
+        resume = ["--resume"] if (run / CHECKPOINT).exists() else []
         kineme("train", row.recipe, "--data", str(shards), "--out", str(run), *options, *resume)
-        done.write_text(what)
-    elif done.read_text() != what:
-        raise SystemExit(f"{run}: was trained as {done.read_text()}, not as {what}; give another --work")
+        (run / DONE).write_text(" ".join([row.recipe, *given]))
     return run
 
 
 def evaluate_once(run: Path, shards: Path, protocol: str, out: Path, options: Iterable[str] = ()) -> None:
-    """The JSON of a protocol on a run, unless it is there."""
-    if not out.exists():
+    """The JSON of a protocol on a run, unless there is one that was made with these options since it was trained."""
+    asked = dict(option.split("=", 1) for option in options)
+    made = json.loads(out.read_text())["options"] if out.exists() else None
+    if made != asked or out.stat().st_mtime < (run / DONE).stat().st_mtime:
         given = [part for option in options for part in ("--option", option)]
         kineme("evaluate", str(run), "--data", str(shards), "--protocol", protocol, *given, "--out", str(out))
 

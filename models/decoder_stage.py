@@ -10,6 +10,9 @@ terms that might spoil what is read can do no harm:
   -log p(x | z, f) of a Gaussian whose errors are smaller on the scale of blocks than from pixel to pixel.
 - :func:`read_back`: f, decoded with a motion of the prior, must be read again from the frames. With q(f | x) as its
   estimate of what was drawn, it is the lower bound on mutual information of InfoGAN (Chen et al., NeurIPS 2016).
+
+At the low rates of the end, the decoder's norms keep their statistics: by those of a small batch, like colours shift
+with what else is in it (:meth:`SequentialVAE.train_decoder_alone`).
 """
 
 from __future__ import annotations

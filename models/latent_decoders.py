@@ -1,9 +1,9 @@
 """From content f and motion z_t to an image: the decoders of the sequential VAE, all four deconvolutions deep.
 
 `ConcatenatedDecoder` is the paper's. `ModulatedDecoder` is ours: z_t and f lay out the image, and f also scales and
-shifts every channel of every layer (FiLM, Perez et al. 2018), so that what a thing looks like need not pass through the
-same bottleneck as where it is. On moving digits it learns to draw the digits in the time in which the plain decoder
-still draws blobs; see docs/lab-notes.md.
+shifts every channel of all deconvolutions but the last (FiLM, Perez et al. 2018), so that what a thing looks like need
+not pass through the same bottleneck as where it is. On moving digits it learns to draw the digits in the time in which
+the plain decoder still draws blobs; see docs/lab-notes.md.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ConcatenatedDecoder(nn.Module):
 
 
 class ModulatedDecoder(nn.Module):
-    """(z, f) -> two fully connected layers -> four deconvolutions whose channels f scales and shifts -> sigmoid."""
+    """(z, f) -> two fully connected layers -> four deconvolutions, f scales and shifts what three give -> sigmoid."""
 
     def __init__(self, frame_size: int, width: int, f_dim: int, z_dim: int, hidden_dim: int, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Training schedules of the next-frame CVAE: the weight of the KL term, and how often the truth is fed back.
+"""Training schedules: the weight of a KL term, and how often the next-frame CVAE is fed back the truth.
 
 Pure functions of how far training has come, so a run stopped by a time limit follows the same curve as one counted in
 epochs.

@@ -131,7 +131,7 @@ class SequentialVAE(nn.Module):
         Args:
             frames: the clips, (B, T, C, H, W).
             motion_view: what z_t is read from instead: of the same shape, but of any number of frames, which is T for
-                z then. Both share the statistics of a batch.
+                z then. Where both pass a norm they share the statistics of a batch.
         """
         images, motion_shape = frames.flatten(0, 1), frames.shape[:2]
         # q(f | x) reads the first of the images, q(z_t | x_t) those from ``moving`` on: without a view of its own, all.
@@ -159,14 +159,22 @@ class SequentialVAE(nn.Module):
             return hidden
         return run_lstm(self.f_lstm, features)[0][:, -1]
 
-    def keep_encoders(self) -> None:
-        """Leave what is read of clips as it is: nothing trains it, and its norms keep their statistics.
+    def train_decoder_alone(self, *, keep_norms: bool) -> None:
+        """Leave what is read of clips as it is, and train the decoder and the motion prior.
 
-        Only how sure q(f | x) is may still change, as that depends on how well f can be drawn.
+        Nothing trains the encoders, and their norms keep their statistics; only how sure q(f | x) is may still change,
+        as that depends on how well f can be drawn. Gradients may still pass through them.
+
+        Args:
+            keep_norms: the decoder's norms keep their statistics, too. By those of a batch, what else is in it shifts
+                the colours of a clip, but they allow for higher rates.
         """
         over_time = self.f_layer if self.config.unordered_content else self.f_lstm
         for part in (self.convolutions, self.z_head, over_time, self.f_mean):
-            part.requires_grad_(False).eval()
+            part.requires_grad_(False)
+        # The other parts have no norms, and cuDNN lets no gradient through an LSTM that is not in training mode.
+        self.convolutions.eval()
+        self.decoder.train(self.training and not keep_norms)
 
     def z_prior(self, z: Tensor) -> Gaussian | GaussianMixture:
         """p(z_t | z_<t) for every t of a given motion (B, T, z_dim); the step before the first is zeros."""

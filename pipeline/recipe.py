@@ -79,6 +79,20 @@ def dump_recipe(recipe: BaseModel) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
+def changed_settings(before: Recipe, now: Recipe) -> dict[str, str]:
+    """The settings by which two recipes of one kind differ: ``{"optimizer.lr": "0.002, was 0.001"}``."""
+
+    def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, value in settings.items():
+            values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        return values
+
+    old, new = flat(before.model_dump(mode="json")), flat(now.model_dump(mode="json"))
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return {name: f"{new.get(name)}, was {old.get(name)}" for name in names}
+
+
 def read_yaml(name: str | Path) -> dict[str, Any]:
     """The settings of a recipe as they are written.
 
@@ -140,9 +154,10 @@ def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
     if first["type"] == "extra_forbidden":
         known = _keys_at(kind, [str(part) for part in path[:-1]])
         return f"unknown key {dotted}{_meant(kind, str(path[-1]), known)}; known here: {', '.join(known)}"
-    # What a validator of our own raised, without pydantic's words before it; one of a section names its values itself.
+    # What a validator of our own raised, without pydantic's words before it; where it has many values, it names them.
     rule = first["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(first["input"], dict) and first["type"] == "value_error" else f" is {first['input']!r}"
+    names_them = first["type"] == "value_error" and isinstance(first["input"], dict | list)
+    value = "" if names_them else f" is {first['input']!r}"
     return f"{dotted}{value}: {rule[0].lower()}{rule[1:]}"
 
 

@@ -10,7 +10,7 @@ from kineme.pipeline.recipe_sections import (
     Count,
     DataSection,
     OptimizerSection,
-    Question,
+    Questions,
     Section,
     Share,
     TrainingSection,
@@ -37,12 +37,13 @@ class DecoderStage(Section):
     """The last part of the run, ``after`` so much of it: the encoders stay, all but the variance of q(f | x).
 
     The learning rate starts anew. ``block_error`` and ``read_back`` are the weights of the terms of
-    `kineme.models.decoder_stage`.
+    `kineme.models.decoder_stage`. After ``keep_norms_after`` of the stage the decoder's norms keep their statistics.
     """
 
     after: Annotated[float, Field(gt=0, le=1)] = 1.0
     block_error: Weight = 0.0
     read_back: Weight = 0.0
+    keep_norms_after: Share = 1.0
 
     @model_validator(mode="after")
     def _has_its_time(self) -> Self:
@@ -61,8 +62,9 @@ class SequentialVAEObjective(Section):
     of ours, see `kineme.models.restricted_views`. ``frames_per_clip`` random frames, the same of all clips of a batch,
     are decoded and stand for the sum over t; all if left out. From ``content_frames`` random frames of a clip
     restricted views read the content in training; all if left out, and in encoding. After ``swapped_after`` of the
-    training, in a share of ``swapped_views`` of its steps, they read both from clips that the model draws: the motion
-    from its own with the content of another clip, the content from its own with the motion of another one.
+    training and before the decoder's stage, in a share of ``swapped_views`` of the steps, they read both from clips
+    that the model draws: the motion from its own with the content of another clip, the content from its own with the
+    motion of another one.
     """
 
     beta: Weight = 1.0
@@ -174,7 +176,7 @@ class SequentialVAERecipe(_Recipe):
     objective: SequentialVAEObjective = SequentialVAEObjective()
     encode_frames: Annotated[int, Field(ge=2)] = 16
     motion_vector: Literal["states", "changes", "drawn"] = "states"
-    questions: list[Question] = Field(default_factory=list)
+    questions: Questions = Field(default_factory=list)
 
 
 class FramePredictorRecipe(_Recipe):
@@ -207,7 +209,7 @@ class StaticsDynamicsRecipe(_Recipe):
     kind: Literal["statics-dynamics"]
     model: StaticsDynamicsModel = StaticsDynamicsModel()
     objective: StaticsDynamicsObjective = StaticsDynamicsObjective()
-    questions: list[Question] = Field(default_factory=list)
+    questions: Questions = Field(default_factory=list)
 
 
 Recipe = Annotated[

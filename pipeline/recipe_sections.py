@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -84,3 +84,15 @@ class Question(Section):
     label: str
     leave_out: str | None = None
     leak: bool = False
+
+
+def _asked_once(questions: list[Question]) -> list[Question]:
+    """The figures are named by space and label."""
+    names = [f"{question.by}/{question.label}" for question in questions]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is asked twice: its figures go by that name, so keep one of the two questions")
+    return questions
+
+
+Questions = Annotated[list[Question], AfterValidator(_asked_once)]

@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.initial_weights import start_from
 from kineme.pipeline.interrupts import DeferredInterrupt
-from kineme.pipeline.recipe import Recipe, dump_recipe, load_recipe, network_settings
+from kineme.pipeline.recipe import Recipe, changed_settings, dump_recipe, load_recipe, network_settings
 from kineme.pipeline.run import CHECKPOINT, RECIPE, check_version, write_environment
 from kineme.pipeline.run_keeper import RunKeeper
 from kineme.pipeline.tasks import complete_recipe
@@ -33,8 +33,8 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
         recipe: what to train, and for how long. The run folder gets it with what only the shards know filled in.
         shards: ingested clips.
         run: folder to write; must not hold a run already unless ``resume``.
-        resume: go on from the last checkpoint of ``run``; its recipe may ask for more epochs or minutes, not for
-            another model.
+        resume: go on from the last checkpoint of ``run``; not as another model, and what else differs from the recipe
+            that it began with is printed.
         accelerator: as Lightning names it: auto, cpu, gpu.
 
     Raises:
@@ -73,6 +73,9 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
         check_version(run, saved["state_dict"], module)
         # Lightning 2.6 does so, too, but not from a checkpoint at the end of an epoch.
         loader.load_state_dict(saved["data"])
+        changed = changed_settings(load_recipe(run / RECIPE), recipe)
+        if changed and trainer.is_global_zero:
+            print(f"goes on with {'; '.join(f'{name} {values}' for name, values in changed.items())}", flush=True)
     if recipe.training.init is not None and checkpoint is None:
         started = start_from(module.task, recipe.kind, Path(recipe.training.init))
         if trainer.is_global_zero:

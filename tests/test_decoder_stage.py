@@ -64,7 +64,7 @@ def test_read_back_against_loops() -> None:
 
 def test_read_back_trains_the_decoder_alone_also_under_autocast() -> None:
     model, frames = small().train(), clips(3, 4, 32)
-    model.keep_encoders()
+    model.train_decoder_alone(keep_norms=False)
     with torch.autocast("cpu", torch.bfloat16):
         found = read_back(model, model.encode(frames)[0], 4)
         found.backward()
@@ -100,6 +100,18 @@ def test_stages(tmp_path: Path) -> None:
     expected = expected + 3 * block_error(output.reconstruction, batch.frames) / 2
     expected = expected + 2 * read_back(task.model, output.f_posterior, 4)
     torch.testing.assert_close(found["loss"], expected)
+
+
+def test_the_decoder_s_norms_keep_their_statistics_at_last(tmp_path: Path) -> None:
+    task = sequential_vae_task(tmp_path, *VIEWS, "objective.decoder_stage={after: 0.5, keep_norms_after: 0.5}")
+    batch = TrainingClips(clips(3, 4, task.frame_size), None, None, [])
+    for progress, kept in ((0.74, False), (0.75, True)):
+        task.model.train().zero_grad()
+        before = {name: buffer.clone() for name, buffer in task.model.decoder.named_buffers()}
+        task.losses(batch, progress)["loss"].backward()
+        after = dict(task.model.decoder.named_buffers())
+        assert all(torch.equal(after[name], value) for name, value in before.items()) is kept
+        assert all(parameter.grad is not None for parameter in task.model.decoder.parameters())
 
 
 def test_without_a_stage_of_its_own_there_is_one_stage(tmp_path: Path) -> None:

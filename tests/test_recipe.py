@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from kineme.pipeline.errors import RunError
-from kineme.pipeline.recipe import KINDS, SequentialVAERecipe, dump_recipe, load_recipe, shipped_recipes
+from kineme.pipeline.recipe import (
+    KINDS,
+    SequentialVAERecipe,
+    changed_settings,
+    dump_recipe,
+    load_recipe,
+    shipped_recipes,
+)
 from kineme.pipeline.tasks import make_task
 
 VAE = "kind: sequential-vae\n"
@@ -61,6 +68,10 @@ def test_every_kind_is_shipped_and_can_be_built() -> None:
             "objective: {decoder_stage: {read_back: 1}}",
             "objective.decoder_stage: block_error is 0 and read_back 1, but after 1 of the run no stage follows",
         ),
+        (
+            "questions: [{by: motion, label: a}, {by: motion, label: a, leave_out: b}]",
+            "questions: motion/a is asked twice",
+        ),
         ("questions: [{by: sound, label: a}]", "questions.0.by is 'sound': input should be 'motion' or 'appearance'"),
     ],
 )
@@ -111,6 +122,16 @@ def test_settings_change_a_recipe() -> None:
     assert recipe.encode_frames == 7
     # What was not set stays.
     assert recipe.optimizer.warmup_steps == load_recipe("sequential-vae/moving-digits-cpu").optimizer.warmup_steps
+
+
+def test_what_two_recipes_differ_by() -> None:
+    name = "sequential-vae/sprites"
+    one, other = load_recipe(name), load_recipe(name, ["optimizer.lr=0.5", "objective.decoder_stage={after: 0.5}"])
+    assert changed_settings(one, one) == {}
+    assert changed_settings(one, other) == {
+        "optimizer.lr": f"0.5, was {one.optimizer.lr}",
+        "objective.decoder_stage.after": "0.5, was 1.0",
+    }
 
 
 def test_the_last_setting_holds() -> None:

@@ -202,6 +202,12 @@ def test_settings_of_restricted_views_alone(tmp_path: Path, setting: str) -> Non
         sequential_vae_task(tmp_path, f"objective.{setting}")
 
 
+def test_swaps_that_would_begin_after_their_stage(tmp_path: Path) -> None:
+    settings = ("restricted_views=true", "swapped_views=0.5", "swapped_after=0.7", "decoder_stage.after=0.65")
+    with pytest.raises(RunError, match=r"swapped_after is 0.7: nothing is swapped in the decoder's stage, after 0.65"):
+        sequential_vae_task(tmp_path, *(f"objective.{setting}" for setting in settings))
+
+
 @pytest.mark.parametrize("name", ["sprites-views", "sprites-views-cpu"])
 def test_shipped_recipes(name: str) -> None:
     recipe = load_recipe(f"sequential-vae/{name}")

@@ -67,7 +67,7 @@ def test_the_run_folder_is_complete(which: str, parts: set[str], request: pytest
 
 
 def test_a_resumed_run_goes_on_to_where_an_uninterrupted_one_ends(
-    encoder_run: Path, digits: Path, tmp_path: Path
+    encoder_run: Path, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its noise starts anew from the seed, so its weights come out a little different."""
     recipe = load_recipe(encoder_run / "recipe.yaml")
@@ -75,6 +75,7 @@ def test_a_resumed_run_goes_on_to_where_an_uninterrupted_one_ends(
     assert (checkpoint_of(half)["global_step"], steps_of(half)) == (5, [4])
     elapsed = checkpoint_of(half)["elapsed_s"]
     go_on(recipe, digits, half, resume=True)
+    assert "goes on with training.epochs 2, was 1\n" in capsys.readouterr().out
     resumed, whole = checkpoint_of(half), checkpoint_of(encoder_run)
     assert resumed["global_step"] == whole["global_step"] == 10
     assert resumed["epoch"] == whole["epoch"]

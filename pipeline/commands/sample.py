@@ -31,7 +31,7 @@ def sample(
 
     swaps: each clip's content (rows) with each clip's motion (columns). random-content and random-motion: a clip, and
     below it films with one of the two drawn at random. random: both drawn, below clips to compare with. interpolation:
-    from one clip to the next, first in content and then in motion.
+    from one clip towards the next, once in content alone and once in motion alone.
 
     Example: kineme sample runs/sprites --data data/sprites --show swaps --out swaps.png
     """

@@ -10,7 +10,7 @@ from kineme.models.restricted_views import performed_by_another, rearranged, rec
 from kineme.models.schedules import kl_weight
 from kineme.models.sequential_vae import SequentialVAE, SequentialVAEConfig, SequentialVAEOutput, sequential_vae_loss
 from kineme.pipeline.errors import RunError
-from kineme.pipeline.optimisation import ParameterGroup, Stage, one_group, stage_at
+from kineme.pipeline.optimisation import ParameterGroup, Stage, one_group, stage_at, stage_progress
 from kineme.pipeline.recipe import SequentialVAERecipe
 from kineme.pipeline.tasks import TrainingClips
 
@@ -37,6 +37,12 @@ class SequentialVAETask:
                     f"leave {name} out"
                 )
 
+        if o.swapped_views and o.swapped_after >= o.decoder_stage.after:
+            raise RunError(
+                f"objective.swapped_after is {o.swapped_after:g}: nothing is swapped in the decoder's stage, after "
+                f"{o.decoder_stage.after:g} of the run; use less, or set swapped_views to 0"
+            )
+
     def parameter_groups(self) -> list[ParameterGroup]:
         """One learning rate."""
         return one_group(self.model)
@@ -48,10 +54,12 @@ class SequentialVAETask:
     def losses(self, clips: TrainingClips, progress: float) -> dict[str, Tensor]:
         """The negative ELBO and its three parts, from the frames alone; in the decoder's stage with its terms, too."""
         o, frames = self._objective, clips.frames
-        decoder_alone = self.stages[stage_at(self.stages, progress)].name == "decoder"
+        stage = stage_at(self.stages, progress)
+        decoder_alone = self.stages[stage].name == "decoder"
         if decoder_alone:
             # At every step: a resumed run may begin in this stage.
-            self.model.keep_encoders()
+            done = stage_progress(self.stages, stage, progress)
+            self.model.train_decoder_alone(keep_norms=done >= o.decoder_stage.keep_norms_after)
         warm = kl_weight(progress, kind="monotonic", beta=1.0, ratio=o.kl_warmup) if o.kl_warmup else 1.0
         beta_motion = o.beta if o.beta_motion is None else o.beta_motion
         decoded = None
