@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, NoReturn
 
 from kineme.pipeline.recipe import changed_settings, load_recipe
 from kineme.pipeline.run import CHECKPOINT, RECIPE, environment
@@ -33,6 +33,12 @@ def kineme(*arguments: str) -> None:
     subprocess.run([str(Path(sys.executable).with_name("kineme")), *arguments], check=True)
 
 
+def refuse(reason: str) -> NoReturn:
+    """End with one line about what the user gave, and exit code 2."""
+    print(reason, file=sys.stderr)
+    raise SystemExit(2)
+
+
 def train_once(row: Row, seed: int, shards: Path, work: Path, settings: Iterable[str]) -> Path:
     """The run folder of a row and seed, trained unless it has been, resumed where it was stopped."""
     run = work / f"{row.name}-{seed}"
@@ -42,7 +48,7 @@ def train_once(row: Row, seed: int, shards: Path, work: Path, settings: Iterable
         changed = changed_settings(load_recipe(run / RECIPE), wanted)
         if changed:
             told = "; ".join(f"{name} is to be {values}" for name, values in changed.items())
-            raise SystemExit(f"{run}: {told}; give another --work")
+            refuse(f"{run}: {told}; give another --work")
     if not (run / DONE).exists():
         options = [part for setting in given for part in ("--set", setting)]
         resume = ["--resume"] if (run / CHECKPOINT).exists() else []
@@ -71,7 +77,7 @@ def table(metrics: dict[str, float], found: dict[str, list[dict[str, Any]]], pro
     """What is recorded of a table: its metrics, and under ``runs``, by row, what was measured of each run."""
     results = [result for several in found.values() for result in several]
     if not results:
-        raise SystemExit("no run has been measured yet")
+        refuse("no run has been measured yet: name some with --only, or leave it out for all")
     kept = ("protocol", "recipe", "metrics", "device", "seconds", "date", "command")
     return {
         "protocol": protocol,

@@ -18,8 +18,10 @@ def label_of(record: ClipRecord, name: str) -> str:
         RunError: the clip lacks it.
     """
     if name not in record.labels:
-        known = ", ".join(sorted(record.labels)) or "none"
-        raise RunError(f"clip {record.key} of {record.source} has no label {name!r}; choose one that it has: {known}")
+        mend = f"choose one that it has: {', '.join(sorted(record.labels))}"
+        if not record.labels:
+            mend = "it has none at all; ingest with the --dataset that gives them (kineme datasets lists all)"
+        raise RunError(f"clip {record.key} of {record.source} has no label {name!r}; {mend}")
     return label_text(record.labels[name])
 
 

@@ -91,7 +91,10 @@ class SplitTally:
         selector = self._selector
         if selector.label is None:
             found = ", ".join(f"{count} of {name!r}" for name, count in sorted(self._splits.items())) or "none at all"
-            return DataError(f"{shards}: no clips of split {selector.text!r} (there are: {found}); choose another")
+            return DataError(
+                f"{shards}: no clips of split {selector.text!r} (there are: {found}); "
+                "choose one with --split, or data.split in a recipe"
+            )
         if not self._values:
             known = sorted(self._labels)
             return DataError(

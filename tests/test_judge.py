@@ -8,18 +8,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from made_up_clips import make_records
 from recognition_data import ACTIONS, ACTORS, make_actions
 from tiny_runs import make_recipe
 
 from kineme.models.judge import Judge, JudgeConfig, judge_loss
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.evaluation import evaluate_run
+from kineme.pipeline.labels import label_of
 from kineme.pipeline.recipe import JudgeRecipe, load_recipe
 from kineme.pipeline.run import load_run
 from kineme.pipeline.tasks import TrainingClips, complete_recipe, make_task
 from kineme.pipeline.tasks.judge import JudgeTask
 from kineme.pipeline.training import train
 from kineme.shards.records import read_records
+from kineme.shards.sample import Label
 
 JUDGE = """
 kind: judge
@@ -130,6 +133,19 @@ def test_a_label_may_have_any_name() -> None:
 def test_a_split_without_clips(trained: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no clips of split absent"):
         complete_recipe(make_recipe(JUDGE, tmp_path, "data.split=absent"), trained[1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "mend"),
+    [
+        ({"actor": "ada", "legs": 2}, "choose one that it has: actor, legs"),
+        ({}, "it has none at all; ingest with the --dataset that gives them"),
+    ],
+)
+def test_clips_without_the_label(labels: dict[str, Label], mend: str) -> None:
+    (record,) = make_records([labels])
+    with pytest.raises(RunError, match=f"has no label 'action'; {mend}"):
+        label_of(record, "action")
 
 
 def test_weights_of_other_labels(trained: tuple[Path, Path], tmp_path: Path) -> None:

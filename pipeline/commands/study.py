@@ -17,7 +17,10 @@ def study() -> None:
 
 @app.command("elbo-bias")
 def elbo_bias(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for elbo-bias.json and elbo-bias.png.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", help="Folder for elbo-bias.json and .png; earlier ones are replaced."),
+    ],
     seeds: Annotated[int, typer.Option(metavar="N", help="How often data are drawn.")] = 10,
     clips: Annotated[int, typer.Option(metavar="N", help="Clips that are drawn each time.")] = 2000,
     points: Annotated[int, typer.Option(metavar="N", help="Values of the parameter that are tried.")] = 40,
