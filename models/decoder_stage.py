@@ -1,9 +1,10 @@
 """What the decoder of a sequential VAE learns once the encoders are good and kept: terms of ours beside the ELBO.
 
 While all is trained together, what f tells of like colours grows faster than what the decoder makes of it: on Sprites a
-line separates skins in f where the decoder draws half of their difference. With kept encoders, the objective is a loss
-of the decoder, of the motion prior and of the variance of q(f | x), which is the smaller the better f can be drawn, and
-terms that might spoil what is read can do no harm:
+line separates skins in f where the decoder draws half of their difference. (Where f itself mixes like colours with what
+else it tells, nothing here helps: docs/lab-notes.md.) With kept encoders, the objective is a loss of the decoder, of
+the motion prior and of the variance of q(f | x), which is the smaller the better f can be drawn, and terms that might
+spoil what is read can do no harm:
 
 - :func:`block_error`: the squared error of the means of small blocks of pixels, on top of that of the pixels. Colours
   that are a little off everywhere weigh in it, edges that are not quite in their place do not. Both together are
