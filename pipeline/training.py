@@ -43,7 +43,8 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
         DataError: the shards do not fit the recipe.
     """
     recipe = complete_recipe(recipe, shards)
-    checkpoint = _find_checkpoint(recipe, run, resume)
+    before = _recipe_before(recipe, run, resume)
+    checkpoint = None if before is None else run / CHECKPOINT
     if accelerator == "gpu" and not torch.accelerator.is_available():
         raise RunError("--accelerator gpu: torch finds none here; use cpu, or auto to take what there is")
     if accelerator not in ("auto", "cpu", "gpu"):
@@ -68,15 +69,15 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
     )
     loader = _make_loader(recipe, shards, trainer, cpu_only)
     module = TrainingModule(recipe)
-    if checkpoint is not None:
-        saved = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
+    if before is not None:
+        saved = torch.load(run / CHECKPOINT, map_location="cpu", mmap=True, weights_only=True)
         check_version(run, saved["state_dict"], module)
         # Lightning 2.6 does so, too, but not from a checkpoint at the end of an epoch.
         loader.load_state_dict(saved["data"])
-        changed = changed_settings(load_recipe(run / RECIPE), recipe)
+        changed = changed_settings(before, recipe)
         if changed and trainer.is_global_zero:
             print(f"goes on with {'; '.join(f'{name} {values}' for name, values in changed.items())}", flush=True)
-    if recipe.training.init is not None and checkpoint is None:
+    if recipe.training.init is not None and before is None:
         started = start_from(module.task, recipe.kind, Path(recipe.training.init))
         if trainer.is_global_zero:
             print(started, flush=True)
@@ -125,18 +126,18 @@ def _make_loader(recipe: Recipe, shards: Path, trainer: L.Trainer, cpu_only: boo
     )
 
 
-def _find_checkpoint(recipe: Recipe, run: Path, resume: bool) -> Path | None:
-    """The checkpoint to resume from, or None for a run that starts anew."""
-    checkpoint = run / CHECKPOINT
-    if resume:
-        if not checkpoint.is_file():
-            raise RunError(f"{run}: nothing to resume, {CHECKPOINT} is missing; train without --resume")
-        before = load_recipe(run / RECIPE)
-        if network_settings(before) != network_settings(recipe):
-            raise RunError(f"{run}: was trained as another {before.kind} model; resume it with its own {run / RECIPE}")
-    elif checkpoint.exists():
-        raise RunError(f"{run}: holds a run already; go on with --resume, or choose another --out")
-    return checkpoint if resume else None
+def _recipe_before(recipe: Recipe, run: Path, resume: bool) -> Recipe | None:
+    """The recipe of the run that is gone on with, or None for a run that starts anew."""
+    if not resume:
+        if (run / CHECKPOINT).exists():
+            raise RunError(f"{run}: holds a run already; go on with --resume, or choose another --out")
+        return None
+    if not (run / CHECKPOINT).is_file():
+        raise RunError(f"{run}: nothing to resume, {CHECKPOINT} is missing; train without --resume")
+    before = load_recipe(run / RECIPE)
+    if network_settings(before) != network_settings(recipe):
+        raise RunError(f"{run}: was trained as another {before.kind} model; resume it with its own {run / RECIPE}")
+    return before
 
 
 def _make_folder(recipe: Recipe, run: Path) -> None:
