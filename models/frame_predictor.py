@@ -1,9 +1,10 @@
-"""The next-frame CVAE: a VGG encoder and decoder around a recurrent posterior and a recurrent predictor, prior N(0, I).
+"""The next-frame CVAE: a VGG encoder and decoder around a recurrent posterior, prior and predictor.
 
-The lab report this implements refers to SVG with a fixed prior (Denton & Fergus 2018, section 3.1); frames are numbered
-from 0, and x_t is drawn for t = 1 .. T-1:
+The lab report this implements refers to SVG (Denton & Fergus 2018): with its fixed prior, section 3.1, and here also
+with its learned one, section 3.2. Frames are numbered from 0, and x_t is drawn for t = 1 .. T-1:
 
-    q(z_t | x_{0:t}, c_{0:t})    LSTM over encoder features, then mean and log-variance
+    q(z_t | x_{0:t}, c_{0:t})      LSTM over encoder features, then mean and log-variance
+    p(z_t)                         N(0, I), or learned, p(z_t | x_{0:t-1}, c_{1:t}): another LSTM of that kind
     g_t = LSTM(h_{t-1}, z_t, c_t), h_{t-1} = encoder(x_{t-1})
     x_t = decoder(g_t, skips of x_{min(t, context) - 1})
 
@@ -12,7 +13,8 @@ Where the sources leave a choice or we differ:
 - SVG's code starts the posterior at x_1; here it has seen x_0 too, so that the first z can tell motion.
 - SVG's code keeps the skips of the last frame but one of the context; here they are those of the last, the newest truth
   there is when prediction starts.
-- Own predictions are fed back with their gradient, as the lab's public code does.
+- Own predictions are fed back with their gradient, as the lab's public code does. The learned prior reads the frames
+  that the predictor is fed: true ones, or own ones where these are fed back, as when it draws.
 - The recurrent parts run in their weights' precision even under autocast: they are cheap, and errors add up there.
 """
 
@@ -23,8 +25,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kineme.models.distributions import Gaussian, kl_to_standard_normal
+from kineme.models.distributions import Gaussian, kl_divergence, kl_to_standard_normal
 from kineme.models.layers import VGGDecoder, VGGEncoder
+from kineme.models.next_frames import check_condition, check_context, check_frames, check_noise
 
 State = tuple[Tensor, Tensor]
 
@@ -43,7 +46,8 @@ class FramePredictorConfig:
         condition_dim: length of c_t (action and position); 0 for no condition.
         condition_embedding: what c_t is mapped to, linearly, for posterior and predictor.
         predictor_layers: LSTM layers of the predictor.
-        posterior_layers: LSTM layers of the posterior.
+        posterior_layers: LSTM layers of the posterior, and of a learned prior.
+        learned_prior: whether p(z_t) is learned; else it is N(0, I).
     """
 
     frame_size: int = 64
@@ -56,14 +60,19 @@ class FramePredictorConfig:
     condition_embedding: int = 32
     predictor_layers: int = 2
     posterior_layers: int = 1
+    learned_prior: bool = False
 
 
 @dataclass(frozen=True)
 class PredictorOutput:
-    """Frames 1 .. T-1 as drawn, (B, T-1, C, H, W) in (0, 1), and the posterior of z_1 .. z_{T-1}, (B, T-1, Z)."""
+    """Frames 1 .. T-1 as drawn, (B, T-1, C, H, W) in (0, 1), and the Gaussians of z_1 .. z_{T-1}, (B, T-1, Z).
+
+    ``prior`` is None where it is N(0, I).
+    """
 
     predicted: Tensor
     posterior: Gaussian
+    prior: Gaussian | None = None
 
 
 @dataclass(frozen=True)
@@ -90,14 +99,29 @@ class Recurrence(nn.Module):
         self.output = nn.Linear(hidden_dim, out_dim)
 
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Run over ``inputs`` from ``state`` (zeros if not given)."""
+        """Run over ``inputs`` from ``state`` (zeros if not given); T may be 0."""
         with torch.autocast(inputs.device.type, enabled=False):
-            hidden, state = self.lstm(self.embed(inputs.to(self.embed.weight.dtype)), state)
+            embedded = self.embed(inputs.to(self.embed.weight.dtype))
+            if state is None:
+                zeros = embedded.new_zeros(self.lstm.num_layers, len(inputs), self.lstm.hidden_size)
+                state = zeros, zeros
+            # torch's LSTM refuses a sequence of no steps.
+            hidden, state = self.lstm(embedded, state) if inputs.shape[1] else (embedded, state)
             return self.output(hidden), state
 
 
+@dataclass(frozen=True)
+class PredictorState:
+    """Where a rollout stands: the newest frame, the skips of the last context frame, and the LSTMs' states."""
+
+    frame: Tensor
+    skips: list[Tensor]
+    predictor: State
+    prior: State | None
+
+
 class FramePredictor(nn.Module):
-    """Next-frame CVAE; see the module's docstring for the equations.
+    """Next-frame CVAE; see the module's docstring for the equations. `kineme.models.next_frames` runs it.
 
     Raises:
         ValueError: ``config.frame_size`` is not a multiple of 32.
@@ -111,14 +135,29 @@ class FramePredictor(nn.Module):
         self.encoder = VGGEncoder(size, width, features, channels)
         self.decoder = VGGDecoder(size, width, features, channels)
         self.embed_condition = nn.Linear(config.condition_dim, condition) if condition else None
-        self.posterior = Recurrence(
-            features + condition, config.hidden_dim, 2 * config.latent_dim, config.posterior_layers
-        )
+        gaussian = (features + condition, config.hidden_dim, 2 * config.latent_dim, config.posterior_layers)
+        self.posterior = Recurrence(*gaussian)
+        self.prior = Recurrence(*gaussian) if config.learned_prior else None
         self.predictor = Recurrence(
             features + config.latent_dim + condition, config.hidden_dim, features, config.predictor_layers
         )
         # Twice the speed on a CPU; the convolutions hand the layout on to all that they make.
         self.to(memory_format=torch.channels_last)
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(C, S, S)."""
+        return self.config.channels, self.config.frame_size, self.config.frame_size
+
+    @property
+    def condition_dim(self) -> int:
+        """Length of c_t; 0 without a condition."""
+        return self.config.condition_dim
+
+    @property
+    def noise_dim(self) -> int:
+        """Length of z_t."""
+        return self.config.latent_dim
 
     def forward(
         self,
@@ -146,19 +185,19 @@ class FramePredictor(nn.Module):
         Raises:
             ValueError: a shape, type or range that the rules above exclude.
         """
-        batch, time = self._check_frames(frames)
-        if not 1 <= context < time:
-            raise ValueError(
-                f"context is {context}, but {time} frames leave 1 to {time - 1}: at least one is predicted"
-            )
+        batch, time = check_frames(self, frames)
+        check_context(context, time)
+        check_noise(self, noise, batch, time - 1)
         features, skips = self._encode(frames)
-        embedded = self._embed(condition, batch, time, features)
+        embedded = self._embed(check_condition(self, condition, batch, time, frames), features)
         posterior = self._posterior(features, embedded)
-        z = posterior.sample(self._check_noise(noise, batch, time - 1))
+        z = posterior.sample(noise)
         forced = torch.as_tensor(teacher_forcing, device=frames.device).expand(batch)
         # Frames x_1 .. x_{known} come from true predecessors in all clips: one pass for them.
         known = time - 1 if bool(forced.all()) else context
         drawn, state = self._predict_features(features[:, :known], z[:, :known], embedded[:, 1 : known + 1])
+        prior, prior_state = self._prior(features[:, :known], embedded[:, 1 : known + 1])
+        priors = [prior]
         sources = torch.arange(known, device=frames.device).clamp(max=context - 1)
         decoded = self.decoder(
             drawn.flatten(0, 1), [split_time(skip, batch)[:, sources].flatten(0, 1) for skip in skips]
@@ -167,74 +206,43 @@ class FramePredictor(nn.Module):
         last_skips = [split_time(skip, batch)[:, context - 1] for skip in skips]
         for t in range(known + 1, time):
             own = self.encoder(predicted[-1])[0].to(features.dtype)
-            previous = torch.where(forced[:, None], features[:, t - 1], own)
-            frame, state = self._step(previous, z[:, t - 1], embedded[:, t], last_skips, state)
-            predicted.append(frame)
-        return PredictorOutput(torch.stack(predicted, dim=1), posterior)
+            previous = torch.where(forced[:, None], features[:, t - 1], own)[:, None]
+            drawn, state = self._predict_features(previous, z[:, t - 1 : t], embedded[:, t : t + 1], state)
+            prior, prior_state = self._prior(previous, embedded[:, t : t + 1], prior_state)
+            priors.append(prior)
+            predicted.append(self.decoder(drawn[:, 0], last_skips))
+        return PredictorOutput(torch.stack(predicted, dim=1), posterior, _joined(priors))
 
-    def predict(
-        self,
-        context_frames: Tensor,
-        horizon: int,
-        condition: Tensor | None = None,
-        noise: Tensor | None = None,
-        *,
-        sample: bool = True,
-    ) -> Tensor:
-        """Draw the ``horizon`` frames after ``context_frames``: (B, N, C, H, W) in [0, 1] -> (B, horizon, C, H, W).
-
-        As in SVG's generation script, z comes from the posterior while the context is read, from N(0, I) after it; each
-        frame drawn is fed back. Gradients are the caller's to switch off.
-
-        Args:
-            context_frames: N true frames, at least one.
-            horizon: frames to draw, at least one.
-            condition: (B, N + horizon, D), or nothing for a model without a condition.
-            noise: standard normal (B, N - 1 + horizon, Z) behind z_1 .. z_{N - 1 + horizon}; drawn here if not given.
-            sample: without, the means are taken (noise 0): repeatable, at the price of sharpness.
-
-        Raises:
-            ValueError: a shape, type or range that the rules above exclude.
-        """
-        batch, known = self._check_frames(context_frames)
-        if horizon < 1:
-            raise ValueError(f"horizon is {horizon}, but a prediction has at least one frame")
-        features, skips = self._encode(context_frames)
-        embedded = self._embed(condition, batch, known + horizon, features)
-        noise = self._check_noise(noise, batch, known - 1 + horizon)
-        if noise is None:
-            draw = torch.randn if sample else torch.zeros
-            noise = draw(batch, known - 1 + horizon, self.config.latent_dim, device=features.device)
-        seen = self._posterior(features, embedded[:, :known]).sample(noise[:, : known - 1])
-        z = torch.cat([seen, noise[:, known - 1 :]], dim=1)
+    def begin(self, frames: Tensor, condition: Tensor, noise: Tensor) -> PredictorState:
+        """Read a context, (B, N, C, S, S): as in SVG's generation script, z comes from the posterior meanwhile."""
+        batch = frames.shape[0]
+        features, skips = self._encode(frames)
+        embedded = self._embed(condition, features)
+        z = self._posterior(features, embedded).sample(noise)
+        _, state = self._predict_features(features[:, :-1], z, embedded[:, 1:])
+        _, prior_state = self._prior(features[:, :-1], embedded[:, 1:])
         last_skips = [split_time(skip, batch)[:, -1] for skip in skips]
-        state = None
-        if known > 1:
-            _, state = self._predict_features(features[:, :-1], z[:, : known - 1], embedded[:, 1:known])
-        previous = features[:, -1]
-        predicted: list[Tensor] = []
-        for t in range(known, known + horizon):
-            if predicted:
-                previous = self.encoder(predicted[-1])[0].to(features.dtype)
-            frame, state = self._step(previous, z[:, t - 1], embedded[:, t], last_skips, state)
-            predicted.append(frame)
-        return torch.stack(predicted, dim=1)
+        return PredictorState(frames[:, -1], last_skips, state, prior_state)
+
+    def advance(self, state: PredictorState, condition: Tensor, noise: Tensor) -> tuple[Tensor, PredictorState]:
+        """Draw x_t, (B, C, S, S), with z_t from the prior."""
+        features = self.encoder(state.frame)[0][:, None]
+        embedded = self._embed(condition[:, None], features)
+        prior, prior_state = self._prior(features, embedded, state.prior)
+        z = noise[:, None] if prior is None else prior.sample(noise[:, None])
+        drawn, predictor = self._predict_features(features, z, embedded, state.predictor)
+        frame = self.decoder(drawn[:, 0], state.skips)
+        return frame, PredictorState(frame, state.skips, predictor, prior_state)
 
     def _encode(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Features (B, T, feature_dim), and the skips of all frames, each (B * T, width_i, h_i, w_i)."""
         features, skips = self.encoder(frames.flatten(0, 1))
         return split_time(features, frames.shape[0]), skips
 
-    def _embed(self, condition: Tensor | None, batch: int, time: int, like: Tensor) -> Tensor:
+    def _embed(self, condition: Tensor, like: Tensor) -> Tensor:
         """The condition's embedding (B, T, E); E is 0 for a model without one."""
         if self.embed_condition is None:
-            if condition is not None:
-                raise ValueError("a condition is given, but the model has condition_dim 0: leave it out")
-            return like.new_empty(batch, time, 0)
-        expected = (batch, time, self.config.condition_dim)
-        if condition is None or condition.shape != expected:
-            given = "missing" if condition is None else f"of shape {tuple(condition.shape)}"
-            raise ValueError(f"the condition is {given}, but the model needs (B, T, D) = {expected}")
+            return condition
         embedded: Tensor = self.embed_condition(condition)
         return embedded.to(like.dtype)
 
@@ -243,6 +251,15 @@ class FramePredictor(nn.Module):
         parameters, _ = self.posterior(torch.cat([features, embedded], dim=-1))
         return Gaussian.from_parameters(parameters[:, 1:])
 
+    def _prior(
+        self, previous: Tensor, embedded: Tensor, state: State | None = None
+    ) -> tuple[Gaussian | None, State | None]:
+        """h_{t-1}, c_t, each (B, S, ...) -> p(z_t | x_{0:t-1}, c_{1:t}); nothing where it is N(0, I)."""
+        if self.prior is None:
+            return None, None
+        parameters, state = self.prior(torch.cat([previous, embedded], dim=-1), state)
+        return Gaussian.from_parameters(parameters), state
+
     def _predict_features(
         self, previous: Tensor, z: Tensor, embedded: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
@@ -250,32 +267,17 @@ class FramePredictor(nn.Module):
         drawn, state = self.predictor(torch.cat([previous, z, embedded], dim=-1), state)
         return torch.tanh(drawn), state
 
-    def _step(
-        self, previous: Tensor, z: Tensor, embedded: Tensor, skips: list[Tensor], state: State | None
-    ) -> tuple[Tensor, State]:
-        """One frame (B, C, H, W) from h_{t-1}, z_t, c_t, each (B, ...)."""
-        drawn, state = self._predict_features(previous[:, None], z[:, None], embedded[:, None], state)
-        return self.decoder(drawn[:, 0], skips), state
 
-    def _check_frames(self, frames: Tensor) -> tuple[int, int]:
-        expected = (self.config.channels, self.config.frame_size, self.config.frame_size)
-        if frames.ndim != 5 or frames.shape[2:] != expected or 0 in frames.shape:
-            raise ValueError(
-                f"frames are {tuple(frames.shape)}, but the model needs (B, T, C, H, W) = (B, T, *{expected})"
-            )
-        if not frames.is_floating_point():
-            raise ValueError(f"frames are {frames.dtype}, but the model needs values in [0, 1]: divide by 255")
-        return frames.shape[0], frames.shape[1]
-
-    def _check_noise(self, noise: Tensor | None, batch: int, steps: int) -> Tensor | None:
-        expected = (batch, steps, self.config.latent_dim)
-        if noise is not None and noise.shape != expected:
-            raise ValueError(f"noise is {tuple(noise.shape)}, but the model needs (B, steps, Z) = {expected}")
-        return noise
+def _joined(parts: list[Gaussian | None]) -> Gaussian | None:
+    """Gaussians of consecutive frames (B, S, Z) as one over time."""
+    given = [part for part in parts if part is not None]
+    if not given:
+        return None
+    return Gaussian(torch.cat([part.mean for part in given], 1), torch.cat([part.logvar for part in given], 1))
 
 
 def predictor_loss(output: PredictorOutput, frames: Tensor, beta: float) -> PredictorLoss:
-    """MSE + beta * KL(q(z_t | x_{0:t}, c_{0:t}) || N(0, I)): the report's negative lower bound, in float32.
+    """MSE + beta * KL(q(z_t | x_{0:t}, c_{0:t}) || p(z_t)): the report's negative lower bound, in float32.
 
     The report says "MSE" and no more. Here ``reconstruction`` is the mean over pixels, colours, frames 1 .. T-1 and
     clips; ``kl`` is summed over the dimensions of z and averaged over frames and clips. The lab's public code sums both
@@ -288,5 +290,13 @@ def predictor_loss(output: PredictorOutput, frames: Tensor, beta: float) -> Pred
         beta: weight of the KL term.
     """
     reconstruction = (output.predicted.float() - frames[:, 1:].float()).square().mean()
-    kl = kl_to_standard_normal(Gaussian(output.posterior.mean.float(), output.posterior.logvar.float())).mean()
+    posterior = _in_float32(output.posterior)
+    if output.prior is None:
+        kl = kl_to_standard_normal(posterior).mean()
+    else:
+        kl = kl_divergence(posterior, _in_float32(output.prior)).mean()
     return PredictorLoss(reconstruction + beta * kl, reconstruction, kl)
+
+
+def _in_float32(gaussian: Gaussian) -> Gaussian:
+    return Gaussian(gaussian.mean.float(), gaussian.logvar.float())

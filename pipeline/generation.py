@@ -8,26 +8,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kineme.models.next_frames import predict as draw_next
 from kineme.models.sequential_vae import SequentialVAE
 from kineme.models.statics_dynamics import StaticsDynamics
 from kineme.pipeline.clips import NamedClip, read_clip
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.frames import to_model, to_uint8
-from kineme.pipeline.recipe import FramePredictorRecipe, SequentialVAERecipe, StaticsDynamicsRecipe
+from kineme.pipeline.recipe import SequentialVAERecipe, StaticsDynamicsRecipe
 from kineme.pipeline.run import Run
-from kineme.pipeline.tasks.frame_predictor import FramePredictorTask
+from kineme.pipeline.tasks import TrainingClips
+from kineme.pipeline.tasks.prediction import PredictionTask
 from kineme.shards.sample import Frames
 
 
-def predictor_task(run: Run) -> FramePredictorTask:
-    """The task of a frame-predictor run.
+def prediction_task(run: Run) -> PredictionTask:
+    """The task of a run that predicts frames.
 
     Raises:
         RunError: the run is of another kind.
     """
-    if not isinstance(run.recipe, FramePredictorRecipe) or not isinstance(run.task, FramePredictorTask):
+    if not isinstance(run.task, PredictionTask):
         raise RunError(
-            f"{run.folder}: a {run.recipe.kind} run predicts no frames; give a run of a frame-predictor recipe"
+            f"{run.folder}: a {run.recipe.kind} run predicts no frames; give a run of a frame-predictor or "
+            "kernel-predictor recipe"
         )
     return run.task
 
@@ -67,15 +70,15 @@ def predict(
         RunError: another kind of run, a number below 1, or actions that do not fit.
         DataError: the clip cannot be read or is shorter than the context.
     """
-    task = predictor_task(run)
+    task = prediction_task(run)
     for name, value in (("context", context), ("horizon", horizon)):
         if value < 1:
             raise RunError(f"--{name} {value}: at least 1 is needed")
     read = _read(run, clip, context, task.frame_size)
-    condition = _load_actions(actions, context + horizon, task.model.config.condition_dim, run.device)
+    stored = _load_actions(actions, context + horizon, task.model.condition_dim, run.device)
     truth = _on(run, read)
     torch.manual_seed(seed)
-    drawn = task.model.predict(truth, horizon, condition)
+    drawn = draw_next(task.model, truth, horizon, task.condition(stored))
     return to_uint8(torch.cat([truth, drawn], dim=1))[0].numpy(), read.fps
 
 
@@ -131,7 +134,7 @@ def look_inside(run: Run, clip: Path) -> dict[str, Frames]:
     if not isinstance(recipe, StaticsDynamicsRecipe):
         raise RunError(f"{run.folder}: a {recipe.kind} run has no S and p_t to show; give one of statics-dynamics")
     read = _read(run, clip, recipe.model.clip_frames, recipe.model.frame_size)
-    strips = run.task.pictures(_on(run, read))
+    strips = run.task.pictures(TrainingClips(_on(run, read), None, None, ()))
     # A clip by itself has no next one to take the motion from.
     return {name: to_uint8(strip)[0].numpy() for name, strip in strips.items() if name != "motion of the next"}
 

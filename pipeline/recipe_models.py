@@ -91,6 +91,17 @@ class FramePredictorModel(Section):
     condition_embedding: Count = 32
     predictor_layers: Count = 2
     posterior_layers: Count = 1
+    learned_prior: bool = False
+
+
+class KernelPredictorModel(Section):
+    """Sizes of the kernel predictor; see `kineme.models.kernel_predictor.KernelPredictorConfig`."""
+
+    frame_size: Annotated[int, Field(ge=16, multiple_of=8)] = 64
+    width: Count = 32
+    kernels: Count = 10
+    reach: Count = 6
+    condition_dim: Annotated[int, Field(ge=0)] = 0
 
 
 class KLAnnealing(Section):
@@ -111,12 +122,22 @@ class TeacherForcing(Section):
     floor: Share = 0.0
 
 
-class FramePredictorObjective(Section):
-    """The split of a clip into context and predicted frames, and the two schedules."""
+class PredictionObjective(Section):
+    """The split of a clip into context and predicted frames, and what is fed back in training.
+
+    ``action_columns``: of the numbers stored with a frame so many, the first ones, are the action taken there; the rest
+    are the state. Left out, all are actions.
+    """
 
     context: Count = 2
-    kl: KLAnnealing = KLAnnealing()
+    action_columns: Annotated[int, Field(ge=0)] | None = None
     teacher_forcing: TeacherForcing = TeacherForcing()
+
+
+class FramePredictorObjective(PredictionObjective):
+    """That of the next-frame CVAE: with the weight of its KL term."""
+
+    kl: KLAnnealing = KLAnnealing()
 
 
 class VideoBaselineModel(Section):
@@ -187,6 +208,14 @@ class FramePredictorRecipe(_Recipe):
     objective: FramePredictorObjective = FramePredictorObjective()
 
 
+class KernelPredictorRecipe(_Recipe):
+    """A run of the kernel predictor."""
+
+    kind: Literal["kernel-predictor"]
+    model: KernelPredictorModel = KernelPredictorModel()
+    objective: PredictionObjective = PredictionObjective()
+
+
 class VideoBaselineRecipe(_Recipe):
     """A run of the video encoder of thesis chapter 7 trained in another way: the baselines of its table 7.1."""
 
@@ -213,13 +242,19 @@ class StaticsDynamicsRecipe(_Recipe):
 
 
 Recipe = Annotated[
-    StaticsDynamicsRecipe | SequentialVAERecipe | FramePredictorRecipe | VideoBaselineRecipe | JudgeRecipe,
+    StaticsDynamicsRecipe
+    | SequentialVAERecipe
+    | FramePredictorRecipe
+    | KernelPredictorRecipe
+    | VideoBaselineRecipe
+    | JudgeRecipe,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[_Recipe]] = {
     "statics-dynamics": StaticsDynamicsRecipe,
     "sequential-vae": SequentialVAERecipe,
     "frame-predictor": FramePredictorRecipe,
+    "kernel-predictor": KernelPredictorRecipe,
     "video-baseline": VideoBaselineRecipe,
     "judge": JudgeRecipe,
 }

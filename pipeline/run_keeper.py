@@ -9,19 +9,20 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
 
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.frames import to_model, to_uint8
 from kineme.pipeline.interrupts import DeferredInterrupt
 from kineme.pipeline.recipe import Recipe
 from kineme.pipeline.run import CHECKPOINT, save_weights
+from kineme.pipeline.tasks import TrainingClips
 from kineme.pipeline.training_module import TrainingModule
 from kineme.shards.loader import ClipBatch
 
 SAVE_EVERY_S = 60.0
 NONFINITE_LIMIT = 20
 """Steps in a row that are not finite before a run is given up."""
+_DRAWN = 6
 
 
 class RunKeeper(L.Callback):
@@ -36,7 +37,7 @@ class RunKeeper(L.Callback):
         self.run = run
         self.interrupt = interrupt
         self._saved = time.monotonic()
-        self._frames: Tensor | None = None
+        self._clips: TrainingClips | None = None
         self._collapsed: list[str] = []
 
     def on_train_batch_end(
@@ -44,8 +45,10 @@ class RunKeeper(L.Callback):
     ) -> None:
         """Stop or save where it is time to, and remember a few clips to draw."""
         assert isinstance(module, TrainingModule)
-        if self._frames is None:
-            self._frames = to_model(batch.frames[:6], module.task.frame_size)
+        if self._clips is None:
+            frames = to_model(batch.frames[:_DRAWN], module.task.frame_size)
+            actions, keypoints = (None if t is None else t[:_DRAWN] for t in (batch.actions, batch.keypoints))
+            self._clips = TrainingClips(frames, actions, keypoints, batch.records[:_DRAWN])
         module.count_time()
         # One clock for all ranks: they save, stop and go to the next stage together.
         module.elapsed_s, over, interrupted, due = trainer.strategy.broadcast(
@@ -113,17 +116,17 @@ class RunKeeper(L.Callback):
     def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         from kineme.pipeline.pictures import film_strips, save_picture
 
-        if self._frames is None or not trainer.is_global_zero or not isinstance(module, TrainingModule):
+        if self._clips is None or not trainer.is_global_zero or not isinstance(module, TrainingModule):
             return
         # Part by part: a task may keep a frozen one in evaluation mode.
         training = [part for part in module.model.modules() if part.training]
         module.model.eval()
         with torch.no_grad():
-            strips = module.task.pictures(self._frames)
+            strips = module.task.pictures(self._clips)
         for part in training:
             part.training = True
         clips, captions = [], []
-        for clip in range(len(self._frames)):
+        for clip in range(len(self._clips.frames)):
             for name, frames in strips.items():
                 clips.append(to_uint8(frames[clip : clip + 1])[0].numpy())
                 captions.append(name)

@@ -16,6 +16,7 @@ from kineme.models.frame_predictor import (
     PredictorOutput,
     predictor_loss,
 )
+from kineme.models.next_frames import predict
 
 SMALL = FramePredictorConfig(frame_size=32, width=4, feature_dim=12, hidden_dim=16, latent_dim=3, condition_embedding=5)
 CONDITIONED = FramePredictorConfig(
@@ -75,7 +76,7 @@ def test_shapes(batch: int, time: int, context: int, forcing: bool | str, config
     output = model(frames, context=context, condition=condition, teacher_forcing=teacher_forcing)
     assert output.predicted.shape == (batch, time - 1, 3, 32, 32)
     assert output.posterior.mean.shape == output.posterior.logvar.shape == (batch, time - 1, 3)
-    drawn = model.predict(frames[:, :context], time - context, condition)
+    drawn = predict(model, frames[:, :context], time - context, condition)
     assert drawn.shape == (batch, time - context, 3, 32, 32)
     assert 0 <= drawn.min() < drawn.max() <= 1
 
@@ -138,7 +139,7 @@ def test_skips_come_from_the_last_context_frame(forcing: bool) -> None:
         assert moved.tolist() == [min(t, context) - 1 == changed for t in range(1, 6)]
         seen = frames[:, :context]
         moved_later = (
-            model.predict(seen, 3) - model.predict(altered(frames, changed)[:, :context], 3)
+            predict(model, seen, 3) - predict(model, altered(frames, changed)[:, :context], 3)
         ).abs().amax() > 0
         assert bool(moved_later) == (changed == context - 1)
 
@@ -176,26 +177,26 @@ def test_predict_is_the_training_pass_on_its_own_frames_with_prior_noise() -> No
     nn.init.zeros_(model.posterior.output.bias)
     for context in range(1, 6):
         trained = model(frames, context=context, teacher_forcing=False, noise=noise).predicted[:, context - 1 :]
-        torch.testing.assert_close(model.predict(frames[:, :context], 6 - context, noise=noise), trained)
+        torch.testing.assert_close(predict(model, frames[:, :context], 6 - context, noise=noise), trained)
 
 
 def test_predict_reads_the_context_with_the_posterior() -> None:
     model, frames, noise = make(), random_clip(), random_noise()
-    before = model.predict(frames[:, :3], 3, noise=noise)
+    before = predict(model, frames[:, :3], 3, noise=noise)
     nn.init.constant_(model.posterior.output.bias, 2.0)
-    assert (model.predict(frames[:, :3], 3, noise=noise) - before).abs().max() > 0
+    assert (predict(model, frames[:, :3], 3, noise=noise) - before).abs().max() > 0
     # A context of one frame leaves no step for the posterior.
-    alone = model.predict(frames[:, :1], 3, noise=noise[:, :3])
+    alone = predict(model, frames[:, :1], 3, noise=noise[:, :3])
     nn.init.constant_(model.posterior.output.bias, -2.0)
-    assert torch.equal(model.predict(frames[:, :1], 3, noise=noise[:, :3]), alone)
+    assert torch.equal(predict(model, frames[:, :1], 3, noise=noise[:, :3]), alone)
 
 
 def test_predict_without_sampling_repeats_itself() -> None:
     model, context = make(), random_clip(time=3)
-    means = model.predict(context, 2, sample=False)
-    assert torch.equal(means, model.predict(context, 2, sample=False))
-    torch.testing.assert_close(means, model.predict(context, 2, noise=torch.zeros(2, 4, 3)))
-    assert not torch.equal(model.predict(context, 2), model.predict(context, 2))
+    means = predict(model, context, 2, sample=False)
+    assert torch.equal(means, predict(model, context, 2, sample=False))
+    torch.testing.assert_close(means, predict(model, context, 2, noise=torch.zeros(2, 4, 3)))
+    assert not torch.equal(predict(model, context, 2), predict(model, context, 2))
 
 
 def test_the_condition_reaches_its_frame_and_later_ones() -> None:
@@ -208,7 +209,9 @@ def test_the_condition_reaches_its_frame_and_later_ones() -> None:
         - model(frames, context=2, condition=other, noise=noise).predicted
     )
     assert (moved.abs().amax(dim=(0, 2, 3, 4)) > 0).tolist() == [False, False, False, True, True]
-    drawn = model.predict(frames[:, :3], 3, condition, noise) - model.predict(frames[:, :3], 3, other, noise)
+    drawn = predict(model, frames[:, :3], 3, condition, noise=noise) - predict(
+        model, frames[:, :3], 3, other, noise=noise
+    )
     assert (drawn.abs().amax(dim=(0, 2, 3, 4)) > 0).tolist() == [False, True, True]
 
 
@@ -266,7 +269,7 @@ def test_bfloat16_autocast_stays_near_float32(forcing: bool) -> None:
     _, exact = run()
     with torch.autocast("cpu", torch.bfloat16):
         output, loss = run()
-        drawn = model.predict(frames[:, :3], 2, condition[:, :5], noise[:, :4])
+        drawn = predict(model, frames[:, :3], 2, condition[:, :5], noise=noise[:, :4])
     loss.loss.backward()
     assert {output.predicted.dtype, output.posterior.logvar.dtype, loss.loss.dtype, drawn.dtype} == {torch.float32}
     torch.testing.assert_close(loss.loss, exact.loss, rtol=0.02, atol=0)
@@ -285,7 +288,7 @@ def test_it_learns_where_a_square_moves() -> None:
         loss.loss.backward()
         optimiser.step()
     with torch.no_grad():
-        drawn = model.predict(frames[:, :context], 3, sample=False)
+        drawn = predict(model, frames[:, :context], 3, sample=False)
     future = frames[:, context:]
     error = (drawn - future).square().mean()
     assert error < 0.2 * (frames[:, context - 1 : context] - future).square().mean()
@@ -303,11 +306,11 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match=r"frames are \(2, 6, 3, 64, 64\).*\(3, 32, 32\)"):
         model(random_clip(size=64), context=2)
     with pytest.raises(ValueError, match=r"frames are \(6, 3, 32, 32\)"):
-        model.predict(frames[0], 2)
+        predict(model, frames[0], 2)
     with pytest.raises(ValueError, match=r"torch.uint8.*divide by 255"):
         model((frames * 255).to(torch.uint8), context=2)
     with pytest.raises(ValueError, match="horizon is 0"):
-        model.predict(frames, 0)
+        predict(model, frames, 0)
     with pytest.raises(ValueError, match=r"noise is \(2, 4, 3\).*\(2, 5, 3\)"):
         model(frames, context=2, noise=random_noise(steps=4))
     with pytest.raises(ValueError, match="condition_dim 0: leave it out"):
@@ -316,4 +319,4 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match=r"missing.*\(2, 6, 2\)"):
         conditioned(frames, context=2)
     with pytest.raises(ValueError, match=r"shape \(2, 3, 2\).*\(2, 7, 2\)"):
-        conditioned.predict(frames[:, :3], 4, torch.rand(2, 3, 2))
+        predict(conditioned, frames[:, :3], 4, torch.rand(2, 3, 2))

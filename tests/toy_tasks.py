@@ -49,8 +49,8 @@ class OneStage:
     def losses(self, clips: TrainingClips, progress: float) -> dict[str, Tensor]:
         return {"loss": (self.model(clips.frames).float() - 1).square().mean()}
 
-    def pictures(self, frames: Tensor) -> dict[str, Tensor]:
-        return {"truth": frames}
+    def pictures(self, clips: TrainingClips) -> dict[str, Tensor]:
+        return {"truth": clips.frames}
 
 
 class TwoStages(OneStage):

@@ -40,6 +40,6 @@ def protocols() -> dict[str, tuple[tuple[str, ...], Protocol]]:
         "linear-probe": (("statics-dynamics",), measure_linear_probe),
         "attentive-linear": (("statics-dynamics",), measure_attentive_linear),
         "finetune": (("statics-dynamics",), measure_finetune),
-        "prediction": (("frame-predictor",), measure_prediction),
+        "prediction": (("frame-predictor", "kernel-predictor"), measure_prediction),
         "accuracy": (("judge",), measure_accuracy),
     }

@@ -9,23 +9,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
+from kineme.pipeline.frame_errors import psnr
 from kineme.pipeline.frames import to_model
-from kineme.pipeline.generation import predictor_task
+from kineme.pipeline.generation import prediction_task
 from kineme.pipeline.protocols import Metrics
 from kineme.pipeline.run import Run
+from kineme.pipeline.tasks import TrainingClips
 from kineme.shards.loader import clip_loader
-
-MOST_PSNR = 100.0
-"""Two equal frames have no finite PSNR; they count as this."""
 
 
 @torch.inference_mode()
 def measure_prediction(run: Run, shards: Path, split: str) -> Metrics:
     """``psnr`` and ``psnr_copy_last`` in dB, the same by predicted frame, and ``clips``."""
-    task = predictor_task(run)
+    task = prediction_task(run)
     data, context = run.recipe.data, task.context
     loader = clip_loader(shards, batch_size=64, clip_frames=data.clip_frames, frame_step=data.frame_step, split=split)
     torch.manual_seed(0)
@@ -34,8 +31,7 @@ def measure_prediction(run: Run, shards: Path, split: str) -> Metrics:
         frames = to_model(batch.frames.to(run.device), task.frame_size)
         actions = None if batch.actions is None else batch.actions.to(run.device)
         seen, future = frames[:, :context], frames[:, context:]
-        drawn = task.model.predict(seen, future.shape[1], task.condition(actions))
-        predicted.append(psnr(drawn, future))
+        predicted.append(psnr(task.predict(TrainingClips(frames, actions, None, batch.records)), future))
         copied.append(psnr(seen[:, -1:].expand_as(future), future))
     ours, copy_last = torch.cat(predicted), torch.cat(copied)
     metrics: Metrics = {
@@ -47,11 +43,3 @@ def measure_prediction(run: Run, shards: Path, split: str) -> Metrics:
         metrics[f"psnr/frame_{step + 1}"] = ours[:, step].mean().item()
         metrics[f"psnr_copy_last/frame_{step + 1}"] = copy_last[:, step].mean().item()
     return metrics
-
-
-def psnr(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each frame, dB: two (B, T, C, H, W) in [0, 1] -> (B, T)."""
-    values: Tensor = peak_signal_noise_ratio(
-        predicted.float().flatten(2), truth.flatten(2), data_range=1.0, dim=2, reduction="none"
-    )
-    return values.clamp(max=MOST_PSNR)

@@ -70,7 +70,7 @@ class Task(Protocol):
             progress: the done fraction of the training. `kineme.pipeline.optimisation.stage_at` tells the stage.
         """
 
-    def pictures(self, frames: Tensor) -> dict[str, Tensor]:
+    def pictures(self, clips: TrainingClips) -> dict[str, Tensor]:
         """Named film strips (B, T, C, H, W) to look at, the truth first."""
 
 
@@ -99,7 +99,13 @@ def complete_recipe(recipe: Recipe, shards: Path) -> Recipe:
 
 def make_task(recipe: Recipe) -> Task:
     """The task a recipe describes, with fresh weights."""
-    from kineme.pipeline.recipe import JudgeRecipe, SequentialVAERecipe, StaticsDynamicsRecipe, VideoBaselineRecipe
+    from kineme.pipeline.recipe import (
+        JudgeRecipe,
+        KernelPredictorRecipe,
+        SequentialVAERecipe,
+        StaticsDynamicsRecipe,
+        VideoBaselineRecipe,
+    )
 
     if isinstance(recipe, SequentialVAERecipe):
         from kineme.pipeline.tasks.sequential_vae import SequentialVAETask
@@ -117,6 +123,10 @@ def make_task(recipe: Recipe) -> Task:
         from kineme.pipeline.tasks.judge import JudgeTask
 
         return JudgeTask(recipe)
-    from kineme.pipeline.tasks.frame_predictor import FramePredictorTask
+    if isinstance(recipe, KernelPredictorRecipe):
+        from kineme.pipeline.tasks.kernel_predictor import kernel_predictor_task
 
-    return FramePredictorTask(recipe)
+        return kernel_predictor_task(recipe)
+    from kineme.pipeline.tasks.frame_predictor import frame_predictor_task
+
+    return frame_predictor_task(recipe)

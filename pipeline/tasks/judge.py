@@ -65,8 +65,9 @@ class JudgeTask:
             for label in o.labels
         }
 
-    def pictures(self, frames: Tensor) -> dict[str, Tensor]:
+    def pictures(self, clips: TrainingClips) -> dict[str, Tensor]:
         """What it is shown at the most noise."""
+        frames = clips.frames
         return {"truth": frames, "with noise": frames + self._objective.noise * torch.randn_like(frames)}
 
 

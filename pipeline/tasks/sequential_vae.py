@@ -95,11 +95,11 @@ class SequentialVAETask:
             parts["read_back"] = read_back(self.model, output.f_posterior, steps, decoded)
             parts["loss"] = parts["loss"] + o.decoder_stage.read_back * parts["read_back"]
 
-    def pictures(self, frames: Tensor) -> dict[str, Tensor]:
+    def pictures(self, clips: TrainingClips) -> dict[str, Tensor]:
         """The truth, its reconstruction from posterior means, and each clip's motion with the next clip's content."""
-        f, z = self.model.encode(frames)
+        f, z = self.model.encode(clips.frames)
         return {
-            "truth": frames,
+            "truth": clips.frames,
             "reconstruction": self.model.decode(f.mean, z.mean),
             "content of the next": self.model.decode(f.mean.roll(-1, dims=0), z.mean),
         }

@@ -157,9 +157,9 @@ class StaticsDynamicsTask:
         loss = appearance_loss(clip, frame, self._objective.appearance.temperature)
         return {"appearance": loss, **_spread("appearance", clip)}
 
-    def pictures(self, frames: Tensor) -> dict[str, Tensor]:
+    def pictures(self, clips: TrainingClips) -> dict[str, Tensor]:
         """The truth, its first frame warped, S, S warped, the reconstructions, and S with the p_t of the next clip."""
-        frames = frames[:, : self.clip_frames]
+        frames = clips.frames[:, : self.clip_frames]
         first = self.model.transformer.encode(frames[:, 0])
         statics, _, p = self.model.encode(frames)
         drawn = {

@@ -78,9 +78,9 @@ class VideoBaselineTask:
         o = self._objective
         return torch.tensor([value_number(record, o.label, o.classes) for record in records])
 
-    def pictures(self, frames: Tensor) -> dict[str, Tensor]:
+    def pictures(self, clips: TrainingClips) -> dict[str, Tensor]:
         """The first frames, and where it learns from them their reconstruction."""
-        truth = frames[:, : self.clip_frames]
+        truth = clips.frames[:, : self.clip_frames]
         if self._objective.kind != "reconstruction":
             return {"truth": truth}
         return {"truth": truth, "reconstruction": self.model(truth)}
