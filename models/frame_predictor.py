@@ -8,6 +8,9 @@ with its learned one, section 3.2. Frames are numbered from 0, and x_t is drawn 
     g_t = LSTM(h_{t-1}, z_t, c_t), h_{t-1} = encoder(x_{t-1})
     x_t = decoder(g_t, skips of x_{min(t, context) - 1})
 
+With ``kernels`` (ours, off by default) x_t is composed of x_{t-1} moved about, the last context frame and what the
+decoder draws.
+
 Where the sources leave a choice or we differ:
 
 - SVG's code starts the posterior at x_1; here it has seen x_0 too, so that the first z can tell motion.
@@ -25,9 +28,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kineme.models.distributions import Gaussian, kl_divergence, kl_to_standard_normal
+from kineme.models.distributions import Gaussian
 from kineme.models.layers import VGGDecoder, VGGEncoder
+from kineme.models.motion_kernels import MotionKernels
 from kineme.models.next_frames import check_condition, check_context, check_frames, check_noise
+from kineme.models.predictor_loss import PredictorOutput
 
 State = tuple[Tensor, Tensor]
 
@@ -48,6 +53,9 @@ class FramePredictorConfig:
         predictor_layers: LSTM layers of the predictor.
         posterior_layers: LSTM layers of the posterior, and of a learned prior.
         learned_prior: whether p(z_t) is learned; else it is N(0, I).
+        kernels: motions by which x_t is made from x_{t-1} (`kineme.models.motion_kernels`); 0 draws all of it, as the
+            report does.
+        reach: pixels that such a motion goes at most, in x and in y.
     """
 
     frame_size: int = 64
@@ -61,27 +69,8 @@ class FramePredictorConfig:
     predictor_layers: int = 2
     posterior_layers: int = 1
     learned_prior: bool = False
-
-
-@dataclass(frozen=True)
-class PredictorOutput:
-    """Frames 1 .. T-1 as drawn, (B, T-1, C, H, W) in (0, 1), and the Gaussians of z_1 .. z_{T-1}, (B, T-1, Z).
-
-    ``prior`` is None where it is N(0, I).
-    """
-
-    predicted: Tensor
-    posterior: Gaussian
-    prior: Gaussian | None = None
-
-
-@dataclass(frozen=True)
-class PredictorLoss:
-    """``loss`` = ``reconstruction`` + beta * ``kl``; scalars."""
-
-    loss: Tensor
-    reconstruction: Tensor
-    kl: Tensor
+    kernels: int = 0
+    reach: int = 6
 
 
 def split_time(frames: Tensor, batch: int) -> Tensor:
@@ -112,9 +101,10 @@ class Recurrence(nn.Module):
 
 @dataclass(frozen=True)
 class PredictorState:
-    """Where a rollout stands: the newest frame, the skips of the last context frame, and the LSTMs' states."""
+    """Where a rollout stands: the newest frame, the last context frame and its skips, and the LSTMs' states."""
 
     frame: Tensor
+    first: Tensor
     skips: list[Tensor]
     predictor: State
     prior: State | None
@@ -140,6 +130,9 @@ class FramePredictor(nn.Module):
         self.prior = Recurrence(*gaussian) if config.learned_prior else None
         self.predictor = Recurrence(
             features + config.latent_dim + condition, config.hidden_dim, features, config.predictor_layers
+        )
+        self.compose = (
+            MotionKernels(features, width, channels, config.kernels, config.reach) if config.kernels else None
         )
         # Twice the speed on a CPU; the convolutions hand the layout on to all that they make.
         self.to(memory_format=torch.channels_last)
@@ -199,18 +192,22 @@ class FramePredictor(nn.Module):
         prior, prior_state = self._prior(features[:, :known], embedded[:, 1 : known + 1])
         priors = [prior]
         sources = torch.arange(known, device=frames.device).clamp(max=context - 1)
-        decoded = self.decoder(
-            drawn.flatten(0, 1), [split_time(skip, batch)[:, sources].flatten(0, 1) for skip in skips]
+        decoded = self._draw(
+            drawn.flatten(0, 1),
+            [split_time(skip, batch)[:, sources].flatten(0, 1) for skip in skips],
+            frames[:, :known].flatten(0, 1),
+            frames[:, sources].flatten(0, 1),
         )
         predicted = list(split_time(decoded, batch).unbind(1))
         last_skips = [split_time(skip, batch)[:, context - 1] for skip in skips]
         for t in range(known + 1, time):
             own = self.encoder(predicted[-1])[0].to(features.dtype)
             previous = torch.where(forced[:, None], features[:, t - 1], own)[:, None]
+            fed = torch.where(forced[:, None, None, None], frames[:, t - 1], predicted[-1])
             drawn, state = self._predict_features(previous, z[:, t - 1 : t], embedded[:, t : t + 1], state)
             prior, prior_state = self._prior(previous, embedded[:, t : t + 1], prior_state)
             priors.append(prior)
-            predicted.append(self.decoder(drawn[:, 0], last_skips))
+            predicted.append(self._draw(drawn[:, 0], last_skips, fed, frames[:, context - 1]))
         return PredictorOutput(torch.stack(predicted, dim=1), posterior, _joined(priors))
 
     def begin(self, frames: Tensor, condition: Tensor, noise: Tensor) -> PredictorState:
@@ -222,7 +219,7 @@ class FramePredictor(nn.Module):
         _, state = self._predict_features(features[:, :-1], z, embedded[:, 1:])
         _, prior_state = self._prior(features[:, :-1], embedded[:, 1:])
         last_skips = [split_time(skip, batch)[:, -1] for skip in skips]
-        return PredictorState(frames[:, -1], last_skips, state, prior_state)
+        return PredictorState(frames[:, -1], frames[:, -1], last_skips, state, prior_state)
 
     def advance(self, state: PredictorState, condition: Tensor, noise: Tensor) -> tuple[Tensor, PredictorState]:
         """Draw x_t, (B, C, S, S), with z_t from the prior."""
@@ -231,8 +228,14 @@ class FramePredictor(nn.Module):
         prior, prior_state = self._prior(features, embedded, state.prior)
         z = noise[:, None] if prior is None else prior.sample(noise[:, None])
         drawn, predictor = self._predict_features(features, z, embedded, state.predictor)
-        frame = self.decoder(drawn[:, 0], state.skips)
-        return frame, PredictorState(frame, state.skips, predictor, prior_state)
+        frame = self._draw(drawn[:, 0], state.skips, state.frame, state.first)
+        return frame, PredictorState(frame, state.first, state.skips, predictor, prior_state)
+
+    def _draw(self, features: Tensor, skips: list[Tensor], frame: Tensor, first: Tensor) -> Tensor:
+        """x_t from g_t (B, feature_dim); x_{t-1} and the frame of the skips are needed where it is made by motions."""
+        if self.compose is None:
+            return self.decoder(features, skips)
+        return self.compose(features, self.decoder.pixel_features(features, skips), frame, first)
 
     def _encode(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Features (B, T, feature_dim), and the skips of all frames, each (B * T, width_i, h_i, w_i)."""
@@ -274,29 +277,3 @@ def _joined(parts: list[Gaussian | None]) -> Gaussian | None:
     if not given:
         return None
     return Gaussian(torch.cat([part.mean for part in given], 1), torch.cat([part.logvar for part in given], 1))
-
-
-def predictor_loss(output: PredictorOutput, frames: Tensor, beta: float) -> PredictorLoss:
-    """MSE + beta * KL(q(z_t | x_{0:t}, c_{0:t}) || p(z_t)): the report's negative lower bound, in float32.
-
-    The report says "MSE" and no more. Here ``reconstruction`` is the mean over pixels, colours, frames 1 .. T-1 and
-    clips; ``kl`` is summed over the dimensions of z and averaged over frames and clips. The lab's public code sums both
-    over frames instead: that loss is T-1 times this one, with the same balance at the same ``beta``. A Gaussian
-    likelihood of variance s per colour value is beta = 2 s / (C * H * W): a ``beta`` well below 1 belongs here.
-
-    Args:
-        output: what the model drew from ``frames``.
-        frames: (B, T, C, H, W) in [0, 1].
-        beta: weight of the KL term.
-    """
-    reconstruction = (output.predicted.float() - frames[:, 1:].float()).square().mean()
-    posterior = _in_float32(output.posterior)
-    if output.prior is None:
-        kl = kl_to_standard_normal(posterior).mean()
-    else:
-        kl = kl_divergence(posterior, _in_float32(output.prior)).mean()
-    return PredictorLoss(reconstruction + beta * kl, reconstruction, kl)
-
-
-def _in_float32(gaussian: Gaussian) -> Gaussian:
-    return Gaussian(gaussian.mean.float(), gaussian.logvar.float())

@@ -1,19 +1,11 @@
 """A next-frame predictor that says how pixels move: convolutional, recurrent, with a few motions a frame.
 
-After CDNA (Finn, Goodfellow & Levine 2016, "Unsupervised learning for physical interaction through video prediction",
-section 3.2 and 3.3). From x_{t-1}, the condition c_t and its convolutional LSTMs the network makes K normalised kernels
-m_k, each of which moves the whole frame, and masks that say for every pixel which of these movements it follows, or
-which of three other pictures it is taken from:
-
-    x_t = sum_k M_k * (m_k convolved with x_{t-1}) + M_still * x_{t-1} + M_first * x_first + M_drawn * drawn
-
-The masks sum to 1 at each pixel, x_first is the last context frame (what lies behind what moved), and ``drawn`` is a
-picture of the network's own. Where it differs from the paper:
+From x_{t-1}, the condition c_t and its convolutional LSTMs the network makes a few motions, and which pixel follows
+which: `kineme.models.motion_kernels`, after CDNA (Finn, Goodfellow & Levine 2016). Where it differs from theirs:
 
 - three LSTMs at two resolutions rather than seven at three; normalisation is by groups;
-- kernels are softmaxes, and of any size; CDNA's 5 x 5 reach two pixels, too few for digits that move four;
-- the still frame and the last context frame have masks of their own (the paper copies the first frame);
-- all is trained on the squared error, and what is fed back in training is chosen for every clip and frame.
+- c_t comes to every place together with the coordinates of the place;
+- it is trained on the squared error, and what is fed back in training is chosen for every clip and frame.
 
 It draws one future: the mean of those that its input leaves open.
 """
@@ -27,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kineme.models.layers import normalise
+from kineme.models.motion_kernels import MotionKernels
 from kineme.models.next_frames import check_condition, check_context, check_frames
 
 Memory = tuple[Tensor, Tensor]
@@ -114,8 +107,11 @@ class KernelPredictor(nn.Module):
         half, quarter, eighth = width, 2 * width, 4 * width
         self.read_half = conv_block(channels, half, kernel=5, stride=2)
         self.read_quarter = conv_block(half, quarter, stride=2)
-        self.embed_condition = nn.Linear(condition, quarter) if condition else None
-        self.near = ConvLSTM(2 * quarter if condition else quarter, quarter)
+        # What c_t means at a place depends on the place: a position is near it or far from it.
+        self.embed_condition = nn.Sequential(
+            nn.Conv2d(condition + 2, 2 * quarter, 1), nn.LeakyReLU(0.2), nn.Conv2d(2 * quarter, quarter, 1)
+        )
+        self.near = ConvLSTM(quarter, quarter)
         self.read_eighth = conv_block(quarter, eighth, stride=2)
         self.far = ConvLSTM(eighth, eighth)
         self.write_quarter = conv_block(eighth + quarter, quarter)
@@ -123,17 +119,10 @@ class KernelPredictor(nn.Module):
         self.write_half = conv_block(quarter + half, half)
         self.write_full = conv_block(half, half)
         places = (config.frame_size // REDUCTION) ** 2
-        self.to_kernels = nn.Sequential(
-            nn.Conv2d(eighth, 16, 1),
-            nn.LeakyReLU(0.2),
-            nn.Flatten(),
-            nn.Linear(16 * places, 128),
-            nn.LeakyReLU(0.2),
-            nn.Linear(128, config.kernels * self._side**2),
+        self.to_vector = nn.Sequential(
+            nn.Conv2d(eighth, 16, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(16 * places, 128), nn.LeakyReLU(0.2)
         )
-        self.to_masks = nn.Conv2d(half, config.kernels + 3, 3, padding=1)
-        self.to_drawn = nn.Conv2d(half, channels, 3, padding=1)
-        self._begin_apart()
+        self.compose = MotionKernels(128, half, channels, config.kernels, config.reach)
         # The layout that convolutions are fast in; they hand it on to all that they make.
         self.to(memory_format=torch.channels_last)
 
@@ -151,20 +140,6 @@ class KernelPredictor(nn.Module):
     def noise_dim(self) -> int:
         """None: it always draws the same."""
         return 0
-
-    @property
-    def _side(self) -> int:
-        return 2 * self.config.reach + 1
-
-    def _begin_apart(self) -> None:
-        """Kernels that differ from one another, and mostly stay: else all would learn the same."""
-        last = self.to_kernels[-1]
-        assert isinstance(last, nn.Linear)
-        with torch.no_grad():
-            last.weight.mul_(0.1)
-            bias = 0.5 * torch.randn(self.config.kernels, self._side, self._side)
-            bias[:, self.config.reach, self.config.reach] += 2
-            last.bias.copy_(bias.flatten())
 
     def forward(
         self,
@@ -215,37 +190,23 @@ class KernelPredictor(nn.Module):
         """Draw x_t, (B, C, S, S); there is no noise in it."""
         half = self.read_half(state.frame)
         quarter = self.read_quarter(half)
-        if self.embed_condition is not None:
-            embedded = self.embed_condition(condition).to(quarter.dtype)
-            quarter = torch.cat([quarter, embedded[:, :, None, None].expand_as(quarter)], dim=1)
+        quarter = quarter + self.embed_condition(_placed(condition, quarter.shape[2:]))
         near, memory_near = self.near(quarter, state.memories[0])
         far, memory_far = self.far(self.read_eighth(near), state.memories[1])
         quarter = self.write_quarter(torch.cat([_doubled(far), near], dim=1))
         joined, memory_join = self.join(quarter, state.memories[2])
         full = self.write_full(_doubled(self.write_half(torch.cat([_doubled(joined), half], dim=1))))
-        # In the weights' precision also under autocast: what is drawn is fed back, and errors add up.
-        with torch.autocast(full.device.type, enabled=False):
-            full, far = full.float(), far.float()
-            kernels = self.to_kernels(far).view(len(far), self.config.kernels, -1).softmax(dim=-1)
-            masks = self.to_masks(full).softmax(dim=1)[:, :, None]
-            moved = move(state.frame, kernels.view(*kernels.shape[:2], self._side, self._side))
-            others = torch.stack([state.frame, state.first, torch.sigmoid(self.to_drawn(full))], dim=1)
-            frame = (masks * torch.cat([moved, others], dim=1)).sum(dim=1)
+        frame = self.compose(self.to_vector(far), full, state.frame, state.first)
         return frame, KernelState(frame, state.first, (memory_near, memory_far, memory_join))
+
+
+def _placed(condition: Tensor, size: torch.Size) -> Tensor:
+    """(B, D) at every place of a grid, with the place's y and x in [-1, 1]: (B, D + 2, H, W)."""
+    rows, columns = (torch.linspace(-1, 1, n, device=condition.device, dtype=condition.dtype) for n in size)
+    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+    everywhere = condition[:, :, None, None].expand(-1, -1, *size)
+    return torch.cat([everywhere, grid.expand(len(condition), -1, -1, -1)], dim=1)
 
 
 def _doubled(features: Tensor) -> Tensor:
     return F.interpolate(features, scale_factor=2.0, mode="nearest")
-
-
-def move(frames: Tensor, kernels: Tensor) -> Tensor:
-    """Every frame convolved with its own kernels: (B, C, H, W), (B, K, R, R) -> (B, K, C, H, W); zeros outside.
-
-    A kernel that is 1 in row r + dy and column r + dx, R = 2 r + 1, and 0 elsewhere gives x[y + dy, x + dx].
-    """
-    batch, count, side = kernels.shape[:3]
-    # One group a clip; the channels, which all move alike, take the place of the batch.
-    moved = F.conv2d(
-        frames.transpose(0, 1), kernels.reshape(batch * count, 1, side, side), padding=side // 2, groups=batch
-    )
-    return moved.view(-1, batch, count, *frames.shape[2:]).permute(1, 2, 0, 3, 4)

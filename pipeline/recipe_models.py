@@ -92,6 +92,8 @@ class FramePredictorModel(Section):
     predictor_layers: Count = 2
     posterior_layers: Count = 1
     learned_prior: bool = False
+    kernels: Annotated[int, Field(ge=0)] = 0
+    reach: Count = 6
 
 
 class KernelPredictorModel(Section):

@@ -9,14 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from kineme.models.distributions import Gaussian
-from kineme.models.frame_predictor import (
-    FramePredictor,
-    FramePredictorConfig,
-    PredictorLoss,
-    PredictorOutput,
-    predictor_loss,
-)
+from kineme.models.frame_predictor import FramePredictor, FramePredictorConfig
 from kineme.models.next_frames import predict
+from kineme.models.predictor_loss import PredictorLoss, PredictorOutput, predictor_loss
 
 SMALL = FramePredictorConfig(frame_size=32, width=4, feature_dim=12, hidden_dim=16, latent_dim=3, condition_embedding=5)
 CONDITIONED = FramePredictorConfig(

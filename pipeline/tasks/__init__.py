@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from kineme.shards.records import common_fps
 
@@ -72,6 +72,14 @@ class Task(Protocol):
 
     def pictures(self, clips: TrainingClips) -> dict[str, Tensor]:
         """Named film strips (B, T, C, H, W) to look at, the truth first."""
+
+
+@runtime_checkable
+class Validates(Protocol):
+    """A task that can say how good it is on clips that it was not trained on."""
+
+    def validate(self, clips: TrainingClips) -> dict[str, Tensor]:
+        """Named scalars, each a mean over the clips, which are held out and not augmented."""
 
 
 def complete_recipe(recipe: Recipe, shards: Path) -> Recipe:

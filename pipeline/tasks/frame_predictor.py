@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kineme.models.frame_predictor import FramePredictor, FramePredictorConfig, predictor_loss
+from kineme.models.frame_predictor import FramePredictor, FramePredictorConfig
+from kineme.models.predictor_loss import predictor_loss
 from kineme.models.schedules import kl_weight, teacher_forcing_ratio
 from kineme.pipeline.recipe import FramePredictorRecipe
 from kineme.pipeline.tasks.prediction import PredictionTask
