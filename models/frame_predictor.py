@@ -24,6 +24,7 @@ Where the sources leave a choice or we differ:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -99,8 +100,7 @@ class Recurrence(nn.Module):
             return self.output(hidden), state
 
 
-@dataclass(frozen=True)
-class PredictorState:
+class PredictorState(NamedTuple):
     """Where a rollout stands: the newest frame, the last context frame and its skips, and the LSTMs' states."""
 
     frame: Tensor
@@ -131,9 +131,7 @@ class FramePredictor(nn.Module):
         self.predictor = Recurrence(
             features + config.latent_dim + condition, config.hidden_dim, features, config.predictor_layers
         )
-        self.compose = (
-            MotionKernels(features, width, channels, config.kernels, config.reach) if config.kernels else None
-        )
+        self.compose = MotionKernels(features, width, config.kernels, config.reach) if config.kernels else None
         # Twice the speed on a CPU; the convolutions hand the layout on to all that they make.
         self.to(memory_format=torch.channels_last)
 
@@ -233,9 +231,12 @@ class FramePredictor(nn.Module):
 
     def _draw(self, features: Tensor, skips: list[Tensor], frame: Tensor, first: Tensor) -> Tensor:
         """x_t from g_t (B, feature_dim); x_{t-1} and the frame of the skips are needed where it is made by motions."""
+        pixels = self.decoder.pixel_features(features, skips)
+        drawn = self.decoder.draw(pixels)
         if self.compose is None:
-            return self.decoder(features, skips)
-        return self.compose(features, self.decoder.pixel_features(features, skips), frame, first)
+            return drawn
+        composed: Tensor = self.compose(features, pixels, drawn, frame, first)
+        return composed
 
     def _encode(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Features (B, T, feature_dim), and the skips of all frames, each (B * T, width_i, h_i, w_i)."""

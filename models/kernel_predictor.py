@@ -13,6 +13,7 @@ It draws one future: the mean of those that its input leaves open.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from kineme.models.motion_kernels import MotionKernels
 from kineme.models.next_frames import check_condition, check_context, check_frames
 
 Memory = tuple[Tensor, Tensor]
+VECTOR = 128
 REDUCTION = 8
 """The coarsest features have so many times fewer places a side than frames have pixels."""
 
@@ -48,13 +50,13 @@ class KernelPredictorConfig:
     condition_dim: int = 0
 
 
-@dataclass(frozen=True)
-class KernelState:
+class KernelState(NamedTuple):
     """Where a rollout stands: the newest frame, the last context frame, and the LSTMs' memories."""
 
     frame: Tensor
     first: Tensor
-    memories: tuple[Memory | None, ...]
+    near: Memory
+    far: Memory
 
 
 def conv_block(in_channels: int, out_channels: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -77,11 +79,14 @@ class ConvLSTM(nn.Module):
         # Forgetting starts from remembering.
         nn.init.ones_(self.norm.bias[hidden : 2 * hidden])
 
-    def forward(self, inputs: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
-        """One step from ``memory``, zeros if there is none yet."""
-        if memory is None:
-            zeros = inputs.new_zeros(len(inputs), self.hidden, *inputs.shape[2:])
-            memory = zeros, zeros
+    def blank(self, frames: Tensor, reduction: int) -> Memory:
+        """The memory before the first of ``frames`` (B, C, H, W), which are ``reduction`` times as large a side."""
+        height, width = (size // reduction for size in frames.shape[2:])
+        zeros = frames.new_zeros(len(frames), self.hidden, height, width)
+        return zeros, zeros
+
+    def forward(self, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """One step from ``memory``."""
         hidden, cell = memory
         gates = self.norm(self.gates(torch.cat([inputs, hidden], dim=1)))
         enter, keep, show, new = gates.chunk(4, dim=1)
@@ -101,28 +106,30 @@ class KernelPredictor(nn.Module):
         super().__init__()
         if config.frame_size % REDUCTION:
             nearest = max(1, round(config.frame_size / REDUCTION)) * REDUCTION
-            raise ValueError(f"frame_size is {config.frame_size}, but three halvings need a multiple: use {nearest}")
+            raise ValueError(
+                f"frame_size is {config.frame_size}, but three halvings need a multiple of {REDUCTION}: use {nearest}"
+            )
         self.config = config
         width, channels, condition = config.width, config.channels, config.condition_dim
         half, quarter, eighth = width, 2 * width, 4 * width
         self.read_half = conv_block(channels, half, kernel=5, stride=2)
         self.read_quarter = conv_block(half, quarter, stride=2)
         # What c_t means at a place depends on the place: a position is near it or far from it.
-        self.embed_condition = nn.Sequential(
-            nn.Conv2d(condition + 2, 2 * quarter, 1), nn.LeakyReLU(0.2), nn.Conv2d(2 * quarter, quarter, 1)
-        )
+        self.embed_condition = _at_each_place(condition, quarter)
         self.near = ConvLSTM(quarter, quarter)
         self.read_eighth = conv_block(quarter, eighth, stride=2)
         self.far = ConvLSTM(eighth, eighth)
         self.write_quarter = conv_block(eighth + quarter, quarter)
-        self.join = ConvLSTM(quarter, quarter)
+        self.embed_vector = _at_each_place(VECTOR + condition, quarter)
+        self.join = conv_block(2 * quarter, quarter)
         self.write_half = conv_block(quarter + half, half)
         self.write_full = conv_block(half, half)
         places = (config.frame_size // REDUCTION) ** 2
         self.to_vector = nn.Sequential(
-            nn.Conv2d(eighth, 16, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(16 * places, 128), nn.LeakyReLU(0.2)
+            nn.Conv2d(eighth, 16, 1), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(16 * places, VECTOR), nn.LeakyReLU(0.2)
         )
-        self.compose = MotionKernels(128, half, channels, config.kernels, config.reach)
+        self.compose = MotionKernels(VECTOR, half, config.kernels, config.reach)
+        self.to_drawn = nn.Conv2d(half, channels, 3, padding=1)
         # The layout that convolutions are fast in; they hand it on to all that they make.
         self.to(memory_format=torch.channels_last)
 
@@ -166,38 +173,57 @@ class KernelPredictor(nn.Module):
         check_context(context, time)
         condition = check_condition(self, condition, batch, time, frames)
         forced = torch.as_tensor(teacher_forcing, device=frames.device).expand(batch, time - 1)
-        state = KernelState(frames[:, 0], frames[:, 0], (None,) * 3)
+        state = self._blank(frames[:, 0])
         drawn: list[Tensor] = []
         for t in range(1, time):
+            true = frames[:, t - 1]
             if t <= context:
-                state = KernelState(frames[:, t - 1], frames[:, t - 1], state.memories)
+                state = state._replace(frame=true, first=true)
             else:
-                fed = torch.where(forced[:, t - 1, None, None, None], frames[:, t - 1], state.frame)
-                state = KernelState(fed, state.first, state.memories)
+                state = state._replace(frame=torch.where(forced[:, t - 1, None, None, None], true, state.frame))
             frame, state = self.advance(state, condition[:, t])
             drawn.append(frame)
         return torch.stack(drawn, dim=1)
 
     def begin(self, frames: Tensor, condition: Tensor, noise: Tensor) -> KernelState:
         """Read a context, (B, N, C, S, S)."""
-        memories: tuple[Memory | None, ...] = (None,) * 3
+        state = self._blank(frames[:, 0])
         for t in range(1, frames.shape[1]):
-            _, state = self.advance(KernelState(frames[:, t - 1], frames[:, t - 1], memories), condition[:, t])
-            memories = state.memories
-        return KernelState(frames[:, -1], frames[:, -1], memories)
+            _, state = self.advance(state, condition[:, t])
+            state = state._replace(frame=frames[:, t], first=frames[:, t])
+        return state
+
+    def _blank(self, frame: Tensor) -> KernelState:
+        """Before anything was read but a frame."""
+        near, far = self.near.blank(frame, REDUCTION // 2), self.far.blank(frame, REDUCTION)
+        return KernelState(frame, frame, near, far)
 
     def advance(self, state: KernelState, condition: Tensor, noise: Tensor | None = None) -> tuple[Tensor, KernelState]:
         """Draw x_t, (B, C, S, S); there is no noise in it."""
         half = self.read_half(state.frame)
         quarter = self.read_quarter(half)
         quarter = quarter + self.embed_condition(_placed(condition, quarter.shape[2:]))
-        near, memory_near = self.near(quarter, state.memories[0])
-        far, memory_far = self.far(self.read_eighth(near), state.memories[1])
-        quarter = self.write_quarter(torch.cat([_doubled(far), near], dim=1))
-        joined, memory_join = self.join(quarter, state.memories[2])
-        full = self.write_full(_doubled(self.write_half(torch.cat([_doubled(joined), half], dim=1))))
-        frame = self.compose(self.to_vector(far), full, state.frame, state.first)
-        return frame, KernelState(frame, state.first, (memory_near, memory_far, memory_join))
+        near, memory_near = self.near(quarter, state.near)
+        far, memory_far = self.far(self.read_eighth(near), state.far)
+        vector = self.to_vector(far)
+        told = self.embed_vector(_placed(torch.cat([vector, condition], dim=1), near.shape[2:]))
+        quarter = self.join(torch.cat([self.write_quarter(torch.cat([_doubled(far), near], dim=1)), told], dim=1))
+        full = self.write_full(_doubled(self.write_half(torch.cat([_doubled(quarter), half], dim=1))))
+        # As in a VGG decoder: bfloat16 is too coarse for colours.
+        drawn = torch.sigmoid(self.to_drawn(full).to(self.to_drawn.weight.dtype))
+        frame = self.compose(vector, full, drawn, state.frame, state.first)
+        return frame, KernelState(frame, state.first, memory_near, memory_far)
+
+
+def _at_each_place(inputs: int, outputs: int) -> nn.Sequential:
+    """A small network of what a place is told (`_placed`), the same at every place."""
+    return nn.Sequential(
+        nn.Conv2d(inputs + 2, 64, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 64, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(64, outputs, 1),
+    )
 
 
 def _placed(condition: Tensor, size: torch.Size) -> Tensor:

@@ -110,14 +110,17 @@ class VGGDecoder(nn.Module):
 
     def forward(self, features: Tensor, skips: Sequence[Tensor]) -> Tensor:
         """Decode (B, feature_dim) with ``skips`` in the encoder's order, largest first."""
-        hidden = self.pixel_features(features, skips)
-        # Autocast's bfloat16 is too coarse for colours: the sigmoid, and the loss after it, take the weights' type.
-        return torch.sigmoid(self.to_frame(hidden).to(self.to_frame.weight.dtype))
+        return self.draw(self.pixel_features(features, skips))
 
     def pixel_features(self, features: Tensor, skips: Sequence[Tensor]) -> Tensor:
         """What the frame is drawn from, (B, width, S, S)."""
-        hidden = self.from_features(features[:, :, None, None])
+        hidden: Tensor = self.from_features(features[:, :, None, None])
         for stage, skip in zip(self.stages, reversed(skips), strict=True):
             hidden = F.interpolate(hidden, scale_factor=2.0, mode="nearest")
             hidden = stage(torch.cat([hidden, skip], dim=1))
         return hidden
+
+    def draw(self, pixel_features: Tensor) -> Tensor:
+        """The frame, from `pixel_features`."""
+        # Autocast's bfloat16 is too coarse for colours: the sigmoid, and the loss after it, take the weights' type.
+        return torch.sigmoid(self.to_frame(pixel_features).to(self.to_frame.weight.dtype))

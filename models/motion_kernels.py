@@ -1,14 +1,18 @@
 """The next frame as one whose pixels have moved: a few motions a frame, and which pixel follows which.
 
-CDNA (Finn, Goodfellow & Levine 2016, "Unsupervised learning for physical interaction through video prediction",
+After CDNA (Finn, Goodfellow & Levine 2016, "Unsupervised learning for physical interaction through video prediction",
 section 3.2 and 3.3): K normalised kernels m_k each move the whole frame, and masks say for every pixel which of these
 movements it follows, or from which of three other pictures it is taken:
 
     x_t = sum_k M_k * (m_k convolved with x_{t-1}) + M_still * x_{t-1} + M_first * x_first + M_drawn * drawn
 
 The masks sum to 1 at each pixel, x_first is the last context frame (what lies behind that which moved), and ``drawn``
-is a picture of the network's own. Where it differs from the paper: kernels are softmaxes, and of any size (CDNA's 5 x 5
-reach two pixels, too few for digits that move four); and the still frame has a mask of its own.
+is a picture of the network's own. Where it differs from the paper:
+
+- A kernel is a Gaussian about the place that a pixel comes from, not a number for each of its places: the network says
+  where from and how surely, four numbers. Kernels reach as far as one likes, and a displacement that is known, as where
+  there are actions, is told rather than found among 169 places.
+- The still frame has a mask of its own.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from torch import Tensor, nn
 
 OTHERS = 3
 """Pictures beside the moved ones: the frame itself, the last context frame, and a drawn one."""
+SHARPEST = 0.3
+"""Least standard deviation of a kernel, pixels: then a whole displacement is nearly exact, a half one an average."""
 
 
 class MotionKernels(nn.Module):
@@ -26,27 +32,22 @@ class MotionKernels(nn.Module):
 
     Args:
         vector_dim: length of the vector that the kernels are made from.
-        features: channels of the features that the masks and the drawn picture are made from.
-        channels: colour channels of a frame.
+        features: channels of the features that the masks are made from.
         kernels: K, how many motions a frame has.
-        reach: pixels that a kernel can move, in x and in y; it has 2 reach + 1 places a side.
+        reach: pixels that a kernel can move, in x and in y.
     """
 
-    def __init__(self, vector_dim: int, features: int, channels: int, kernels: int, reach: int) -> None:
+    def __init__(self, vector_dim: int, features: int, kernels: int, reach: int) -> None:
         super().__init__()
         self.kernels = kernels
-        self.side = 2 * reach + 1
-        self.to_kernels = nn.Linear(vector_dim, kernels * self.side**2)
+        self.reach = reach
+        self.to_motions = nn.Linear(vector_dim, 4 * kernels)
         self.to_masks = nn.Conv2d(features, kernels + OTHERS, 3, padding=1)
-        self.to_drawn = nn.Conv2d(features, channels, 3, padding=1)
         with torch.no_grad():
-            # Kernels that mostly stay, and differ from one another: else all would learn the same.
-            self.to_kernels.weight.mul_(0.1)
-            bias = 0.5 * torch.randn(kernels, self.side, self.side)
-            bias[:, reach, reach] += 2
-            self.to_kernels.bias.copy_(bias.flatten())
+            # Motions that differ from the first, or all would learn the same; about a pixel wide.
+            self.to_motions.bias.copy_(torch.cat([torch.randn(2 * kernels) / reach, torch.zeros(2 * kernels)]))
 
-    def forward(self, vector: Tensor, features: Tensor, frame: Tensor, first: Tensor) -> Tensor:
+    def forward(self, vector: Tensor, features: Tensor, drawn: Tensor, frame: Tensor, first: Tensor) -> Tensor:
         """x_t (B, C, H, W) in [0, 1].
 
         In the weights' precision also under autocast: what is drawn is fed back, and errors add up.
@@ -54,27 +55,37 @@ class MotionKernels(nn.Module):
         Args:
             vector: (B, vector_dim).
             features: (B, features, H, W).
+            drawn: the network's own picture, (B, C, H, W) in [0, 1].
             frame: x_{t-1}, (B, C, H, W).
             first: x_first, (B, C, H, W).
         """
         with torch.autocast(features.device.type, enabled=False):
             dtype = self.to_masks.weight.dtype
-            features = features.to(dtype)
-            kernels = self.to_kernels(vector.to(dtype)).view(len(vector), self.kernels, -1).softmax(dim=-1)
-            moved = move(frame, kernels.view(len(vector), self.kernels, self.side, self.side))
-            drawn = torch.sigmoid(self.to_drawn(features))
-            masks = self.to_masks(features).softmax(dim=1)[:, :, None]
+            centre, spread = self.to_motions(vector.to(dtype)).view(len(vector), 2, self.kernels, 2).unbind(1)
+            moved = move(frame, self.reach * torch.tanh(centre), SHARPEST + F.softplus(spread), self.reach)
+            masks: Tensor = self.to_masks(features.to(dtype)).softmax(dim=1)[:, :, None]
             pictures = torch.cat([moved, torch.stack([frame, first, drawn], dim=1)], dim=1)
             return (masks * pictures).sum(dim=1)
 
 
-def move(frames: Tensor, kernels: Tensor) -> Tensor:
-    """Every frame convolved with its own kernels: (B, C, H, W), (B, K, R, R) -> (B, K, C, H, W); zeros outside.
+def move(frames: Tensor, centres: Tensor, deviations: Tensor, reach: int) -> Tensor:
+    """Every frame as each of its Gaussian kernels moves it: (B, C, H, W) -> (B, K, C, H, W); zeros come from outside.
 
-    A kernel that is 1 in row r + dy and column r + dx, R = 2 r + 1, and 0 elsewhere gives x[y + dy, x + dx].
+    At a pixel (y, x) stands the mean of the frame at (y + i, x + j), -r <= i, j <= r = ``reach + 2``, weighted by
+    exp(-(i - cy)^2 / (2 sy^2) - (j - cx)^2 / (2 sx^2)).
+
+    Args:
+        frames: (B, C, H, W).
+        centres: (cy, cx) of each kernel, (B, K, 2) pixels.
+        deviations: (sy, sx) of each kernel, (B, K, 2) pixels.
+        reach: how far the centres lie at most from 0.
     """
-    batch, count, side = kernels.shape[:3]
-    # One group a clip; the channels, which all move alike, take the place of the batch.
-    flat = kernels.reshape(batch * count, 1, side, side)
-    moved = F.conv2d(frames.transpose(0, 1), flat, padding=side // 2, groups=batch)
+    batch, count = centres.shape[:2]
+    radius = reach + 2
+    offsets = torch.arange(-radius, radius + 1, device=frames.device, dtype=frames.dtype)
+    weights = (-0.5 * ((offsets - centres[..., None]) / deviations[..., None]).square()).softmax(dim=-1)
+    down, across = weights.flatten(0, 1)[:, None].unbind(2)
+    # One group a clip, then one a kernel; the channels, which all move alike, take the place of the batch.
+    moved = F.conv2d(frames.transpose(0, 1), down[..., None], padding=(radius, 0), groups=batch)
+    moved = F.conv2d(moved, across[:, :, None], padding=(0, radius), groups=batch * count)
     return moved.view(-1, batch, count, *frames.shape[2:]).permute(1, 2, 0, 3, 4)

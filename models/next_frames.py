@@ -48,7 +48,7 @@ def rollout(
     condition: Tensor | None = None,
     *,
     noise: Tensor | None = None,
-    sample: bool = True,
+    generator: torch.Generator | None = None,
 ) -> Iterator[Tensor]:
     """Draw the ``horizon`` frames after a context, each (B, C, S, S), feeding back what was drawn.
 
@@ -60,7 +60,7 @@ def rollout(
         horizon: frames to draw, at least one.
         condition: c_0 .. c_{N + horizon - 1}, (B, N + horizon, D), or nothing for a predictor without one.
         noise: behind x_1 .. x_{N + horizon - 1}, (B, N + horizon - 1, Z); drawn frame by frame if not given.
-        sample: without, the noise is 0: repeatable, at the price of sharpness.
+        generator: what the noise is drawn from, on the device of the frames; torch's global one if not given.
 
     Raises:
         ValueError: a shape, type or range that the rules above exclude.
@@ -75,8 +75,8 @@ def rollout(
     def draw(steps: slice) -> Tensor:
         if noise is not None:
             return noise[:, steps]
-        make = torch.randn if sample else torch.zeros
-        return make(batch, steps.stop - steps.start, model.noise_dim, device=context.device)
+        size = (batch, steps.stop - steps.start, model.noise_dim)
+        return torch.randn(size, device=context.device, generator=generator)
 
     # Not a generator itself: what is wrong is said at the call, not at the first frame.
     def frames() -> Iterator[Tensor]:
@@ -95,10 +95,9 @@ def predict(
     condition: Tensor | None = None,
     *,
     noise: Tensor | None = None,
-    sample: bool = True,
 ) -> Tensor:
     """The frames of `rollout` in one tensor, (B, horizon, C, S, S)."""
-    return torch.stack(list(rollout(model, context, horizon, condition, noise=noise, sample=sample)), dim=1)
+    return torch.stack(list(rollout(model, context, horizon, condition, noise=noise)), dim=1)
 
 
 def check_frames(model: NextFramePredictor, frames: Tensor) -> tuple[int, int]:

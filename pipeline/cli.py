@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from kineme.pipeline.commands import ingest, learn, sample, search, shards, sources, study
+from kineme.pipeline.commands import ingest, learn, predict, sample, search, shards, sources, study
 from kineme.pipeline.errors import RunError
 from kineme.retrieval.errors import RetrievalError
 from kineme.shards.errors import DataError
@@ -33,7 +33,7 @@ for command in (
     learn.evaluate,
     search.index,
     search.query,
-    learn.predict,
+    predict.predict,
     learn.swap,
     sample.sample,
     learn.demo,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from PIL import Image
 
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.pictures import film_strips, save_picture
-from kineme.shards.codec import decode_clip, encode_clip
+from kineme.retrieval.atomic import replacing
+from kineme.shards.codec import decode_clip, encode_frames
 from kineme.shards.decode_pool import DecodePool, Limits
-from kineme.shards.decode_video import Task, Unusable
+from kineme.shards.decode_video import Clip, Done, Task, Unusable
 from kineme.shards.errors import DataError
 from kineme.shards.manifest import write_atomically
 from kineme.shards.sample import Frames
@@ -38,6 +39,23 @@ class NamedClip:
     clips: int
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """The first frames of a video.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8, square.
+        fps: their rate.
+        source_fps: the video's own rate.
+        source_size: height and width of the video's own frames, pixels.
+    """
+
+    frames: Frames
+    fps: float
+    source_fps: float
+    source_size: tuple[int, int]
+
+
 def read_clip(path: Path, *, clip_frames: int, frame_size: int, fps: float | None = None) -> NamedClip:
     """The first ``clip_frames`` frames of a video or of a folder of numbered images, square, ``frame_size`` pixels.
 
@@ -52,20 +70,45 @@ def read_clip(path: Path, *, clip_frames: int, frame_size: int, fps: float | Non
     Raises:
         DataError: there is no such file, it cannot be read as video, or is too short.
     """
+    clips, end = _decode(path, Sampling(clip_frames, fps=fps), frame_size)
+    return NamedClip(decode_clip(clips[0].mp4), end.fps, len(clips))
+
+
+def read_beginning(path: Path, *, most_frames: int, frame_size: int, fps: float | None = None) -> Beginning:
+    """The first ``most_frames`` frames of a video, or as many as it has.
+
+    Args:
+        path, frame_size, fps: as of `read_clip`.
+        most_frames: frames wanted, at least 1.
+
+    Raises:
+        DataError: there is no such file, or it cannot be read as video.
+    """
+    (clip,), end = _decode(path, Sampling(most_frames, fps=fps), frame_size, first_only=True)
+    return Beginning(decode_clip(clip.mp4), end.fps, end.source_fps, end.source_size)
+
+
+def _decode(path: Path, sampling: Sampling, size: int, *, first_only: bool = False) -> tuple[list[Clip], Done]:
     if not path.exists():
         raise DataError(f"{path}: there is no such video; give a video file or a folder of numbered images")
     opener = ImageFolder(numbered_images(path.iterdir())) if path.is_dir() else VideoFile(path)
-    task = Task(SourceItem(path.name, opener), Sampling(clip_frames, fps=fps), frame_size)
+    task = Task(SourceItem(path.name, opener), sampling, size, first_only)
     with tempfile.TemporaryDirectory() as scratch, DecodePool(1, _LIMITS, Path(scratch)) as pool:
         (video,) = pool.decode([task])
         clips = list(video.clips())
     if isinstance(video.end, Unusable):
         raise DataError(f"{path}: {video.end.reason}")
-    return NamedClip(decode_clip(clips[0].mp4), video.end.fps, len(clips))
+    return clips, video.end
 
 
-def write_clip(frames: Frames, fps: float, path: Path) -> None:
-    """Write frames (T, H, W, 3) uint8 by the suffix: .mp4 and .gif enlarged to be watched, .png as a film strip.
+def write_clip(frames: Iterable[Frames], fps: float, path: Path) -> None:
+    """Write frames by the suffix: .mp4 and .gif enlarged to be watched, .png as a film strip; whole or not at all.
+
+    Args:
+        frames: each (H, W, 3) uint8, all of one size, at least one. An .mp4 is written while they come, and does not
+            hold them; the others do.
+        fps: their rate.
+        path: the file; folders are made.
 
     Raises:
         RunError: the suffix is none of these.
@@ -85,30 +128,33 @@ def check_suffix(path: Path) -> None:
         raise RunError(f"{path}: the suffix decides what is written; use one of {', '.join(_WRITERS)}")
 
 
-def _write_mp4(frames: Frames, fps: float, path: Path) -> None:
-    write_atomically(path, encode_clip(_enlarged(frames), fps)[0])
+def _write_mp4(frames: Iterable[Frames], fps: float, path: Path) -> None:
+    with replacing(path) as partial:
+        encode_frames(map(_enlarged, frames), fps, partial)
 
 
-def _write_gif(frames: Frames, fps: float, path: Path) -> None:
-    first, *rest = (Image.fromarray(frame) for frame in _enlarged(frames))
+def _write_gif(frames: Iterable[Frames], fps: float, path: Path) -> None:
+    images = (Image.fromarray(_enlarged(frame)) for frame in frames)
+    first = next(images)
     gif = io.BytesIO()
     # GIF counts in hundredths of a second and players slow down below two of them.
     duration_ms = max(20, round(1000 / fps))
-    first.save(gif, format="GIF", save_all=True, append_images=rest, duration=duration_ms, loop=0)
+    first.save(gif, format="GIF", save_all=True, append_images=images, duration=duration_ms, loop=0)
     write_atomically(path, gif.getvalue())
 
 
-def _write_png(frames: Frames, fps: float, path: Path) -> None:
-    save_picture(film_strips([frames], [path.stem], frames_per_clip=len(frames)), path)
+def _write_png(frames: Iterable[Frames], fps: float, path: Path) -> None:
+    clip = np.stack(list(frames))
+    save_picture(film_strips([clip], [path.stem], frames_per_clip=len(clip)), path)
 
 
-_WRITERS: dict[str, Callable[[Frames, float, Path], None]] = {
+_WRITERS: dict[str, Callable[[Iterable[Frames], float, Path], None]] = {
     ".mp4": _write_mp4,
     ".gif": _write_gif,
     ".png": _write_png,
 }
 
 
-def _enlarged(frames: Frames) -> Frames:
-    factor = -(-SHOWN_SIZE // max(frames.shape[1:3]))
-    return np.ascontiguousarray(frames.repeat(factor, axis=1).repeat(factor, axis=2))
+def _enlarged(frame: Frames) -> Frames:
+    factor = -(-SHOWN_SIZE // max(frame.shape[:2]))
+    return frame.repeat(factor, axis=0).repeat(factor, axis=1)

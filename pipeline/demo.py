@@ -13,18 +13,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from kineme.pipeline.clips import write_clip
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.evaluation import evaluate_run
-from kineme.pipeline.generation import predict, swap
+from kineme.pipeline.frames import to_uint8
+from kineme.pipeline.generation import swap
 from kineme.pipeline.pictures import film_strips, save_picture
+from kineme.pipeline.prediction import predict
 from kineme.pipeline.recipe import load_recipe
-from kineme.pipeline.report import Figure, training_curves, write_report
+from kineme.pipeline.report import Figure, write_report
 from kineme.pipeline.run import Run, environment, load_run
 from kineme.pipeline.searching import answer_query, draw_answer, index_run
 from kineme.pipeline.training import train
+from kineme.pipeline.training_curves import draw_curves
 from kineme.retrieval.index import open_index
 from kineme.shards.decode_pool import default_workers
 from kineme.shards.engine_local import LocalEngine
@@ -92,8 +96,8 @@ def run_demo(out: Path, size: DemoSize | None = None) -> list[Figure]:
     settings = IngestSettings(sampling=Sampling(clip_frames=frames))
     results: dict[str, dict[str, object]] = {}
 
-    def measure(name: str, run: Path) -> None:
-        results[name] = evaluate_run(run, shards)
+    def measure(name: str, run: Path, **options: str) -> None:
+        results[name] = evaluate_run(run, shards, options=options)
 
     stages = _Stages()
     stages.run(
@@ -124,7 +128,10 @@ def run_demo(out: Path, size: DemoSize | None = None) -> list[Figure]:
     )
     stages.run("measure retrieval", f"kineme evaluate {encoder} --data {shards}", lambda: measure("retrieval", encoder))
     stages.run(
-        "measure prediction", f"kineme evaluate {predictor} --data {shards}", lambda: measure("prediction", predictor)
+        "measure prediction",
+        # One future of each clip: the demo shows no figure of several, which take ten times as long.
+        f"kineme evaluate {predictor} --data {shards} --option samples=1",
+        lambda: measure("prediction", predictor, samples="1"),
     )
     figures = _figures(results["retrieval"]["metrics"], results["prediction"]["metrics"])
     stages.run("draw", f"kineme query {index} KEY --by motion --sheet motion.png, and so on", lambda: _draw(out))
@@ -157,7 +164,7 @@ def _figures(retrieval: object, prediction: object) -> list[Figure]:
             name, title, value, {"chance": chance, "raw_pixels": pixels}, None if goal is None else goal * chance, ""
         )
 
-    psnr, copied = prediction["psnr"], prediction["psnr_copy_last"]
+    psnr, copied = (prediction[f"prediction/{name}"] for name in ("psnr", "psnr_copy_last"))
     return [
         precision("motion/precision_at_10", "same directions, other digits, by motion", "motion/directions", 3),
         precision("appearance/precision_at_10", "same digits, other directions, by appearance", "appearance/digits", 3),
@@ -203,7 +210,7 @@ def _draw(out: Path) -> None:
     save_picture(_prediction_strips(predictor, out, tests[:3]), pictures / "prediction.png")
     strips, _ = swap(encoder, statics=_video(out, tests[0]), dynamics=_video(out, tests[1]))
     save_picture(film_strips(list(strips.values()), list(strips), frames_per_clip=10), pictures / "swap.png")
-    training_curves(
+    draw_curves(
         {name: out / "runs" / name / "metrics" / "metrics.csv" for name in ("encoder", "predictor")},
         pictures / "curves.png",
     )
@@ -215,10 +222,10 @@ def _prediction_strips(predictor: Run, out: Path, records: list[ClipRecord]) -> 
     captions: list[str] = []
     for record in records:
         truth = load_clip_frames(out / "shards", record.key)
-        drawn, fps = predict(predictor, _video(out, record), context=context, horizon=len(truth) - context)
-        clips += [truth, drawn]
+        prediction = predict(predictor, _video(out, record), horizon=len(truth) - context)
+        clips += [truth, to_uint8(torch.stack(list(prediction.frames), dim=1))[0].numpy()]
         captions += [f"truth\n{record.labels['digits']}", f"prediction\nthe first {context} frames are given"]
-    write_clip(clips[1], fps, out / "pictures" / "prediction.mp4")
+    write_clip(clips[1], prediction.fps, out / "pictures" / "prediction.mp4")
     return film_strips(clips, captions, frames_per_clip=len(clips[0]))
 
 

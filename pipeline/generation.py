@@ -1,4 +1,4 @@
-"""What trained runs draw: the frames that come next, and one clip's content with another's motion."""
+"""What trained runs make of clips that a user names: one's content with another's motion, and what is inside."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kineme.models.next_frames import predict as draw_next
 from kineme.models.sequential_vae import SequentialVAE
 from kineme.models.statics_dynamics import StaticsDynamics
-from kineme.pipeline.clips import NamedClip, read_clip
+from kineme.pipeline.clips import read_clip
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.frames import to_model, to_uint8
 from kineme.pipeline.recipe import SequentialVAERecipe, StaticsDynamicsRecipe
@@ -50,39 +49,6 @@ def sequential_vae_of(run: Run) -> SequentialVAE:
 
 
 @torch.inference_mode()
-def predict(
-    run: Run, clip: Path, *, context: int, horizon: int, actions: Path | None = None, seed: int = 0
-) -> tuple[Frames, float]:
-    """The first ``context`` frames of a clip followed by ``horizon`` drawn ones, and their frame rate.
-
-    Args:
-        run: a frame-predictor run.
-        clip: a video.
-        context: true frames to start from, at least 1.
-        horizon: frames to draw, at least 1.
-        actions: NumPy file (context + horizon, A), for runs trained with actions.
-        seed: of the drawn latents.
-
-    Returns:
-        (context + horizon, H, W, 3) uint8 at the model's frame size.
-
-    Raises:
-        RunError: another kind of run, a number below 1, or actions that do not fit.
-        DataError: the clip cannot be read or is shorter than the context.
-    """
-    task = prediction_task(run)
-    for name, value in (("context", context), ("horizon", horizon)):
-        if value < 1:
-            raise RunError(f"--{name} {value}: at least 1 is needed")
-    read = _read(run, clip, context, task.frame_size)
-    stored = _load_actions(actions, context + horizon, task.model.condition_dim, run.device)
-    truth = _on(run, read)
-    torch.manual_seed(seed)
-    drawn = draw_next(task.model, truth, horizon, task.condition(stored))
-    return to_uint8(torch.cat([truth, drawn], dim=1))[0].numpy(), read.fps
-
-
-@torch.inference_mode()
 def swap(run: Run, *, statics: Path, dynamics: Path) -> tuple[dict[str, Frames], float]:
     """What ``statics`` shows, moving as ``dynamics`` does.
 
@@ -105,11 +71,12 @@ def swap(run: Run, *, statics: Path, dynamics: Path) -> tuple[dict[str, Frames],
             f"{run.folder}: a {recipe.kind} run has no statics to swap; give a run of a statics-dynamics or "
             "sequential-vae recipe"
         )
+    size, fps = recipe.model.frame_size, clip_rate(run)
     reads = {
-        name: _read(run, path, clip_frames, recipe.model.frame_size)
+        name: read_clip(path, clip_frames=clip_frames, frame_size=size, fps=fps)
         for name, path in (("statics", statics), ("dynamics", dynamics))
     }
-    shown, moving = (_on(run, reads[name]) for name in ("statics", "dynamics"))
+    shown, moving = (as_batch(run, reads[name].frames) for name in ("statics", "dynamics"))
     if isinstance(model, SequentialVAE):
         drawn = model.decode(model.encode(shown)[0].mean, model.encode(moving)[1].mean)
     else:
@@ -133,40 +100,20 @@ def look_inside(run: Run, clip: Path) -> dict[str, Frames]:
     recipe = run.recipe
     if not isinstance(recipe, StaticsDynamicsRecipe):
         raise RunError(f"{run.folder}: a {recipe.kind} run has no S and p_t to show; give one of statics-dynamics")
-    read = _read(run, clip, recipe.model.clip_frames, recipe.model.frame_size)
-    strips = run.task.pictures(TrainingClips(_on(run, read), None, None, ()))
+    size, frames = recipe.model.frame_size, recipe.model.clip_frames
+    read = read_clip(clip, clip_frames=frames, frame_size=size, fps=clip_rate(run))
+    strips = run.task.pictures(TrainingClips(as_batch(run, read.frames), None, None, ()))
     # A clip by itself has no next one to take the motion from.
     return {name: to_uint8(strip)[0].numpy() for name, strip in strips.items() if name != "motion of the next"}
 
 
-def _read(run: Run, clip: Path, frames: int, size: int) -> NamedClip:
-    """A clip at the rate of those that the run was trained on, where they have one; else at its own."""
+def clip_rate(run: Run) -> float | None:
+    """Frames per second of the clips that a run was trained on; None where they had no common rate."""
     data = run.recipe.data
-    return read_clip(
-        clip, clip_frames=frames, frame_size=size, fps=None if data.fps is None else data.fps / data.frame_step
-    )
+    return None if data.fps is None else data.fps / data.frame_step
 
 
-def _on(run: Run, clip: NamedClip) -> Tensor:
-    frames = torch.from_numpy(np.ascontiguousarray(clip.frames)).movedim(-1, 1)[None]
-    return to_model(frames.to(run.device), clip.frames.shape[1])
-
-
-def _load_actions(path: Path | None, frames: int, dim: int, device: torch.device) -> Tensor | None:
-    if path is None and not dim:
-        return None
-    if path is None:
-        raise RunError(f"--actions is missing: the run was trained with {dim} numbers a frame; give ({frames}, {dim})")
-    if not dim:
-        raise RunError(f"--actions {path}: the run was trained without actions; leave them out")
-    if not path.is_file():
-        raise RunError(f"{path}: there is no such file of actions")
-    try:
-        actions = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise RunError(f"{path}: not a NumPy array of numbers: {error}") from None
-    if not isinstance(actions, np.ndarray) or actions.dtype.kind not in "iuf":
-        raise RunError(f"{path}: not one array of numbers; write it with numpy.save")
-    if actions.ndim != 2 or len(actions) < frames or actions.shape[1] != dim:
-        raise RunError(f"{path}: actions of shape {actions.shape}, but {frames} frames need ({frames}, {dim})")
-    return torch.from_numpy(actions[None, :frames].astype(np.float32)).to(device)
+def as_batch(run: Run, frames: Frames) -> Tensor:
+    """Square frames (T, S, S, 3) uint8 as a batch of one clip on the run's device, (1, T, 3, S, S) in [0, 1]."""
+    clip = torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, 1)[None]
+    return to_model(clip.to(run.device), frames.shape[1])

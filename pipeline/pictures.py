@@ -1,17 +1,22 @@
-"""Clips as pictures: film strips with captions, and the contact sheet of a query."""
+"""Clips as pictures: film strips with captions, and the contact sheet of a query; how pictures are written."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from kineme.pipeline.errors import RunError
 from kineme.shards.sample import Frames
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FRAME_HEIGHT = 96
 _GAP = 3
@@ -58,6 +63,13 @@ def contact_sheet(
     """
     rows = [_row(frames, caption, frames_per_clip) for frames, caption in [(query, query_caption), *hits]]
     return _stack(rows, first_is_query=True)
+
+
+def figure_picture(figure: Figure) -> Image.Image:
+    """A figure of matplotlib's as an RGB picture, 100 pixels an inch."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    return Image.open(file).convert("RGB")
 
 
 def picture_kind(path: Path) -> str:

@@ -124,15 +124,30 @@ class TeacherForcing(Section):
     floor: Share = 0.0
 
 
+class ShortClips(Section):
+    """Until so much of the training is done, clips are cut to their first ``frames``, predicted from ``context``.
+
+    One step after another is learned from few of them as from many, in less time.
+    """
+
+    frames: Annotated[int, Field(ge=2)]
+    context: Count
+    until: Share
+
+
 class PredictionObjective(Section):
     """The split of a clip into context and predicted frames, and what is fed back in training.
 
     ``action_columns``: of the numbers stored with a frame so many, the first ones, are the action taken there; the rest
-    are the state. Left out, all are actions.
+    are the state. Left out, all are actions. ``condition_mean`` and ``condition_std``, of each number, by which a
+    network with a condition gets them in equal measure, are found in the shards where they are left out.
     """
 
     context: Count = 2
     action_columns: Annotated[int, Field(ge=0)] | None = None
+    condition_mean: list[float] = Field(default_factory=list)
+    condition_std: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
+    short_clips: ShortClips | None = None
     teacher_forcing: TeacherForcing = TeacherForcing()
 
 

@@ -26,9 +26,13 @@ class DataSection(Section):
     disk space free without it); clips beyond that are decoded every epoch. ``endless`` draws so many new clips each
     epoch instead, where the shards can. ``resident`` keeps all clips in the memory of the device. ``fps`` is the rate
     of the stored clips, found in the shards if they share one: videos that the run is shown later are sampled so, too.
+    ``held_out`` of the videos of ``split`` are never trained on: on at most 64 of their clips a task that can do so
+    (`kineme.pipeline.tasks.Validates`) is validated after each epoch. Where clips are drawn without end, it chooses
+    those alone.
     """
 
     split: str | None = "train"
+    held_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
     clip_frames: Annotated[int, Field(ge=2)] = 16
     frame_step: Count = 1
     batch_size: Count = 32
@@ -57,7 +61,8 @@ class OptimizerSection(Section):
 
 
 class TrainingSection(Section):
-    """How long, with which random seed and precision. The run ends at ``epochs`` or ``minutes``, whichever is first.
+    """How long, with which random seed and precision. The run ends at ``epochs`` or ``minutes``, whichever is first;
+    validation and pictures take none of them.
 
     ``init`` is a run folder whose weights are the first ones of this run, where name and shape match. ``compile`` gives
     the network to torch.compile, ``channels_last`` lays out its convolutions for tensor cores; both change the speed

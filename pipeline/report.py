@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -62,40 +60,3 @@ def write_report(out: Path, figures: list[Figure], seconds: Mapping[str, float])
     ]
     page = template.render(figures=figures, pictures=pictures, seconds=seconds, surroundings=environment())
     write_atomically(out / "report.html", page.encode())
-
-
-def training_curves(metrics: Mapping[str, Path], picture: Path) -> None:
-    """Draw the columns of metrics.csv files over the steps: a row of panels a run, one panel a quantity."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    runs = {name: _columns(path) for name, path in metrics.items()}
-    widest = max(len(columns) for columns in runs.values())
-    figure, axes = pyplot.subplots(len(runs), widest, figsize=(2.6 * widest, 2.2 * len(runs)), squeeze=False)
-    for row, (name, columns) in zip(axes, runs.items(), strict=True):
-        for panel in row[len(columns) :]:
-            panel.axis("off")
-        for panel, (quantity, points) in zip(row, columns.items(), strict=False):
-            panel.plot(*zip(*points, strict=True), linewidth=1)
-            panel.set_title(f"{name}: {quantity}", fontsize=8)
-            panel.tick_params(labelsize=7)
-            panel.grid(alpha=0.3)
-            if min(value for _, value in points) > 0 and quantity not in {"beta", "teacher_forcing"}:
-                panel.set_yscale("log")
-    figure.tight_layout()
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=110)
-    pyplot.close(figure)
-
-
-def _columns(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Each quantity of a metrics.csv with its (step, value) points, the loss first."""
-    columns: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if name not in {"step", "epoch"} and value:
-                    columns[name].append((int(row["step"]), float(value)))
-    return dict(sorted(columns.items(), key=lambda item: (item[0] != "loss", item[0])))

@@ -3,8 +3,8 @@
 recipe.yaml       every setting, defaults written out
 environment.json  versions, device and the command
 checkpoints/      last.ckpt (to resume, with the optimiser) and weights.pt (to use)
-metrics/          metrics.csv and TensorBoard's event files
-samples/          film strips drawn during training
+metrics/          metrics.csv (steps, epochs with their fractions, what was logged) and TensorBoard's event files
+samples/          film strips drawn during training, and curves.png: all of metrics.csv over the epochs
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from kineme.shards.manifest import MANIFEST
 RECIPE = "recipe.yaml"
 WEIGHTS = "checkpoints/weights.pt"
 CHECKPOINT = "checkpoints/last.ckpt"
+METRICS = "metrics/metrics.csv"
+CURVES = "samples/curves.png"
 
 # What torch.load and our reading of its result raise on bytes that are no weights of ours.
 _DAMAGE = (

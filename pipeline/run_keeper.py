@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.frames import to_model, to_uint8
 from kineme.pipeline.interrupts import DeferredInterrupt
 from kineme.pipeline.recipe import Recipe
-from kineme.pipeline.run import CHECKPOINT, save_weights
+from kineme.pipeline.run import CHECKPOINT, CURVES, METRICS, save_weights
 from kineme.pipeline.tasks import TrainingClips
 from kineme.pipeline.training_module import TrainingModule
+from kineme.pipeline.validation import evaluating, validate
 from kineme.shards.loader import ClipBatch
 
 SAVE_EVERY_S = 60.0
@@ -26,16 +27,19 @@ _DRAWN = 6
 
 
 class RunKeeper(L.Callback):
-    """Saves weights and checkpoint, draws samples, says so where a representation has collapsed, and where no bar can
-    be shown prints a line an epoch.
+    """Saves weights and checkpoint, validates, draws samples and curves, says so where a representation has collapsed,
+    and where no bar can be shown prints a line an epoch.
 
     Whatever ends a run, it is saved between two steps, and the checkpoint says which clip comes next.
     """
 
-    def __init__(self, recipe: Recipe, run: Path, interrupt: DeferredInterrupt) -> None:
+    def __init__(
+        self, recipe: Recipe, run: Path, interrupt: DeferredInterrupt, held_out: Sequence[ClipBatch] = ()
+    ) -> None:
         self.recipe = recipe
         self.run = run
         self.interrupt = interrupt
+        self.held_out = held_out
         self._saved = time.monotonic()
         self._clips: TrainingClips | None = None
         self._collapsed: list[str] = []
@@ -74,23 +78,31 @@ class RunKeeper(L.Callback):
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """One line, one more for each representation that has collapsed, and now and then a picture."""
+        """Validation, one line, one more for each representation that has collapsed, now and then pictures.
+
+        An epoch that is not finished because the minutes are over comes here, too.
+        """
         assert isinstance(module, TrainingModule)
         self._collapsed = module.collapse.take()
-        if trainer.is_global_zero:
+        # One process alone, and none waits for another meanwhile: the network is used without its DDP wrapper.
+        if not trainer.is_global_zero:
+            return
+        with module.clock_stopped():
+            figures = self._validate(trainer, module)
             if not sys.stdout.isatty():
-                parts = "  ".join(f"{name} {float(v):.4g}" for name, v in sorted(trainer.callback_metrics.items()))
+                found = {**trainer.callback_metrics, **figures}
+                parts = "  ".join(f"{name} {float(v):.4g}" for name, v in sorted(found.items()) if name != "epoch")
                 print(f"epoch {trainer.current_epoch}  {module.elapsed_s:.0f} s  {parts}", flush=True)
             self._warn(f"epoch {trainer.current_epoch}")
-        if trainer.current_epoch % self.recipe.training.picture_every_epochs == 0:
-            self._draw(trainer, module)
+            if trainer.current_epoch % self.recipe.training.picture_every_epochs == 0:
+                self._draw(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Save what was reached."""
         if not trainer.should_stop:
             self._save(trainer, module)
-        self._draw(trainer, module)
         if trainer.is_global_zero:
+            self._draw(trainer, module)
             self._warn("end of the run")
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
@@ -113,21 +125,28 @@ class RunKeeper(L.Callback):
         if trainer.is_global_zero:
             temporary.replace(self.run / CHECKPOINT)
 
+    def _validate(self, trainer: L.Trainer, module: TrainingModule) -> dict[str, float]:
+        """The figures of the held-out clips, logged."""
+        found = validate(module.task, self.held_out, module.device)
+        figures = {f"validation/{name}": value for name, value in found.items()}
+        if figures:
+            for logger in trainer.loggers:
+                logger.log_metrics({**figures, "epoch": module.epochs}, trainer.global_step - 1)
+                logger.save()
+        return figures
+
     def _draw(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         from kineme.pipeline.pictures import film_strips, save_picture
+        from kineme.pipeline.training_curves import draw_curves
 
-        if self._clips is None or not trainer.is_global_zero or not isinstance(module, TrainingModule):
+        if self._clips is None or not isinstance(module, TrainingModule):
             return
-        # Part by part: a task may keep a frozen one in evaluation mode.
-        training = [part for part in module.model.modules() if part.training]
-        module.model.eval()
-        with torch.no_grad():
+        with evaluating(module.model):
             strips = module.task.pictures(self._clips)
-        for part in training:
-            part.training = True
         clips, captions = [], []
         for clip in range(len(self._clips.frames)):
             for name, frames in strips.items():
                 clips.append(to_uint8(frames[clip : clip + 1])[0].numpy())
                 captions.append(name)
         save_picture(film_strips(clips, captions), self.run / "samples" / f"epoch-{trainer.current_epoch:04d}.png")
+        draw_curves({"": self.run / METRICS}, self.run / CURVES)

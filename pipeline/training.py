@@ -19,10 +19,12 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.initial_weights import start_from
 from kineme.pipeline.interrupts import DeferredInterrupt
 from kineme.pipeline.recipe import Recipe, changed_settings, dump_recipe, load_recipe, network_settings
-from kineme.pipeline.run import CHECKPOINT, RECIPE, check_version, write_environment
+from kineme.pipeline.run import CHECKPOINT, METRICS, RECIPE, check_version, write_environment
 from kineme.pipeline.run_keeper import RunKeeper
 from kineme.pipeline.tasks import complete_recipe
 from kineme.pipeline.training_module import TrainingModule
+from kineme.pipeline.validation import held_out_batches
+from kineme.shards.hold_out import HoldOut
 from kineme.shards.loader import ClipLoader, clip_loader
 
 
@@ -54,13 +56,15 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
     cpu_only = accelerator == "cpu" or not torch.cuda.is_available()
     terminal = sys.stdout.isatty()
     interrupt = DeferredInterrupt()
+    # By every process, though one validates: if they cannot be read, all stop here.
+    held_out = held_out_batches(recipe.data, shards)
     trainer = L.Trainer(
         accelerator=accelerator,
         max_epochs=recipe.training.epochs,
         precision=_precision(recipe.training.precision, cpu_only),
         **_processes(cpu_only),
         logger=False,
-        callbacks=[RunKeeper(recipe, run, interrupt), *([RichProgressBar()] if terminal else [])],
+        callbacks=[RunKeeper(recipe, run, interrupt, held_out), *([RichProgressBar()] if terminal else [])],
         enable_progress_bar=terminal,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -113,6 +117,7 @@ def _make_loader(recipe: Recipe, shards: Path, trainer: L.Trainer, cpu_only: boo
         clip_frames=data.clip_frames,
         frame_step=data.frame_step,
         split=data.split,
+        hold_out=HoldOut(data.held_out),
         shuffle=True,
         seed=recipe.training.seed,
         workers=0 if cpu_only and from_cache else data.workers,
@@ -162,7 +167,7 @@ def _processes(cpu_only: bool) -> dict[str, Any]:
 
 def _csv_logger(run: Path, checkpoint: Path | None) -> CSVLogger:
     """A logger that goes on with metrics.csv when resuming; by itself Lightning's deletes it."""
-    metrics = run / "metrics" / "metrics.csv"
+    metrics = run / METRICS
     before = metrics.read_bytes() if checkpoint is not None and metrics.is_file() else None
     logger = CSVLogger(run, "metrics", version="")
     experiment = logger.experiment

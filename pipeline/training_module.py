@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -32,6 +34,7 @@ class TrainingModule(L.LightningModule):
 
     Attributes:
         elapsed_s: seconds of training, those before a resume included.
+        epochs: how many are done with the present step, a fraction.
         nonfinite_steps: steps left out so far.
         nonfinite_in_a_row: those left out since the last step that was taken.
         collapse: watches the ranks and variances that the task reports.
@@ -45,6 +48,7 @@ class TrainingModule(L.LightningModule):
         self.model = self.task.model
         self.augment = make_augmentation(recipe.data.augment)
         self.elapsed_s = 0.0
+        self.epochs = 0.0
         self.nonfinite_steps = 0
         self.nonfinite_in_a_row = 0
         self.collapse = CollapseWatch()
@@ -89,7 +93,10 @@ class TrainingModule(L.LightningModule):
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["lr_scale"]
         self._statistics = [buffer.clone() for norm in self._norms for buffer in norm.buffers()]
-        self.log_dict({"lr": lr, "stage": self._stage + 1.0, "nonfinite_steps": float(self.nonfinite_steps)})
+        self.epochs = self.trainer.current_epoch + (batch_idx + 1) / self.trainer.num_training_batches
+        # Lightning's own "epoch" would be the whole number.
+        counts = {"epoch": self.epochs, "stage": self._stage + 1.0, "nonfinite_steps": float(self.nonfinite_steps)}
+        self.log_dict({"lr": lr, **counts})
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Losses of one batch, all logged."""
@@ -139,6 +146,14 @@ class TrainingModule(L.LightningModule):
         now = time.monotonic()
         self.elapsed_s += now - (self._tick or now)
         self._tick = now
+
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """What is done within does not count as time of training."""
+        started = time.monotonic()
+        yield
+        if self._tick is not None:
+            self._tick += time.monotonic() - started
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what a resumed run goes on with: the time used, the stage and its first step, and which clip is next."""

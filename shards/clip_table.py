@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kineme.shards.errors import ANEW, DataError
+from kineme.shards.hold_out import HoldOut
 from kineme.shards.manifest import Manifest, ShardEntry
 from kineme.shards.reader import TAR_BLOCK, check_size
 from kineme.shards.records import read_rows
@@ -86,7 +87,9 @@ class ClipTable:
         return self.folder / f"{self.shards[shard].name}.tar"
 
 
-def read_clip_table(folder: Path, manifest: Manifest, split: str | None, window: Window) -> ClipTable:
+def read_clip_table(
+    folder: Path, manifest: Manifest, split: str | None, window: Window, hold_out: HoldOut = HoldOut()
+) -> ClipTable:
     """Look up every clip of a split; everything that can be known without decoding is checked here.
 
     Args:
@@ -94,16 +97,18 @@ def read_clip_table(folder: Path, manifest: Manifest, split: str | None, window:
         manifest: its manifest.
         split: a stored split or a label's value, as :class:`~kineme.shards.split.SplitSelector` reads it; None is all.
         window: what every clip must be long enough for.
+        hold_out: which part of the split; all of it if not given.
 
     Raises:
-        DataError: a shard is missing or not as the manifest says; no clip of the split; clips of several sizes, or too
-            short for the window.
+        DataError: a shard is missing or not as the manifest says; no clip of the split, or of that part of it; clips of
+            several sizes, or too short for the window.
     """
     selector = SplitSelector.parse(split)
     tally = SplitTally(selector)
     shards: list[ShardEntry] = []
     parts: list[dict[str, NDArray[Any]]] = []
     sizes: Counter[tuple[int, int]] = Counter()
+    meant = 0
     for entry in manifest.shards:
         check_size(folder / f"{entry.name}.tar", entry)
         columns = _read_columns(folder / f"{entry.name}.parquet", entry)
@@ -111,6 +116,8 @@ def read_clip_table(folder: Path, manifest: Manifest, split: str | None, window:
             chosen = _choose(columns, selector, tally)
         except ValueError as error:
             raise DataError(f"{entry.name}.parquet: labels are no JSON ({error}); {ANEW}") from error
+        meant += len(chosen)
+        chosen = chosen[np.array([hold_out.accepts(str(key)) for key in columns["key"][chosen]], bool)]
         if len(chosen):
             part = _places(columns, entry, len(shards), chosen)
             _check_lengths(folder, entry, part, window)
@@ -118,7 +125,7 @@ def read_clip_table(folder: Path, manifest: Manifest, split: str | None, window:
             shards.append(entry)
             parts.append(part)
     if not parts:
-        raise tally.nothing_found(folder)
+        raise hold_out.nothing_left(folder, meant) if meant else tally.nothing_found(folder)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in ClipPlace._fields}
     counts = np.array([len(part["shard"]) for part in parts])
     return ClipTable(folder, shards, counts, common_size(folder, sizes), joined)

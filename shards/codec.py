@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterable
 from fractions import Fraction
-from typing import cast
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, cast
 
 import av
 import numpy as np
@@ -52,9 +55,32 @@ def encode_clip(frames: Frames, fps: float) -> tuple[bytes, str]:
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise DataError(f"a clip is (T, H, W, 3) uint8 with T, H, W >= 1, not {frames.shape} {frames.dtype}")
+    buffer = io.BytesIO()
+    codec = encode_frames(frames, fps, buffer)
+    return buffer.getvalue(), codec
+
+
+def encode_frames(frames: Iterable[Frames], fps: float, file: Path | BinaryIO) -> str:
+    """Encode frames as mp4 while they come: what is held does not grow with them, but for the file's index.
+
+    Args:
+        frames: each (H, W, 3) uint8 RGB, all of the size of the first; at least one.
+        fps: as of :func:`encode_clip`.
+        file: where the mp4 goes, whatever its suffix; a file object must be able to seek.
+
+    Returns:
+        The codec's name, as of :func:`encode_clip`.
+
+    Raises:
+        DataError: no frames, a rate out of range, or odd sizes above 128 px.
+    """
+    coming = iter(frames)
+    first = next(coming, None)
+    if first is None:
+        raise DataError("no frames to encode: at least one is needed")
     if not (math.isfinite(fps) and 0 < fps <= 1000):
         raise DataError(f"frame rate {fps} is not in (0, 1000] frames per second: check the source's rate")
-    height, width = frames.shape[1:3]
+    height, width = first.shape[:2]
     lossless = max(height, width) <= LOSSLESS_MAX_PX
     if not lossless and (height % 2 or width % 2):
         raise DataError(
@@ -62,8 +88,7 @@ def encode_clip(frames: Frames, fps: float) -> tuple[bytes, str]:
         )
     codec = "libx264rgb" if lossless else "libx264"
     rate = max(Fraction(fps).limit_denominator(65535), Fraction(1, 65535))
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+    with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         options = _LOSSLESS if lossless else _LOSSY
         stream = cast(VideoStream, container.add_stream(codec, rate=rate, options=options))
         stream.width, stream.height = width, height
@@ -71,10 +96,10 @@ def encode_clip(frames: Frames, fps: float) -> tuple[bytes, str]:
         # One thread: x264's output depends on the number of threads.
         stream.codec_context.thread_count = 1
         stream.codec_context.flags |= Flags.bitexact
-        for frame in frames:
+        for frame in chain([first], coming):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
-    return buffer.getvalue(), codec
+    return codec
 
 
 def decode_clip(data: bytes) -> Frames:

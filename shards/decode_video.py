@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from kineme.shards.errors import DataError
 from kineme.shards.geometry import square_frame, square_points
 from kineme.shards.media import Footage, UnreadableError
 from kineme.shards.sample import Frames
-from kineme.shards.sampling import SampledFrame, Sampling, TimedFrame, cut_clips
+from kineme.shards.sampling import SampledFrame, Sampling, TimedFrame, cut_clips, cut_first
 from kineme.shards.sources.base import SourceItem, Tracks
 
 
@@ -44,11 +44,15 @@ class Restart:
 
 @dataclass(frozen=True)
 class Done:
-    """The video is whole and all its clips were sent. ``source_fps`` is its own rate, ``fps`` that of the clips."""
+    """The video is whole and all its clips were sent.
+
+    ``source_fps`` and ``source_size`` (height, width in pixels) are its own, ``fps`` is the rate of the clips.
+    """
 
     sha256: str
     source_fps: float
     fps: float
+    source_size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,15 @@ Message = Clip | Beat | Restart | Done | Unusable
 
 @dataclass(frozen=True)
 class Task:
-    """What to make of a video: clips of square frames of ``size`` pixels."""
+    """What to make of a video: clips of square frames of ``size`` pixels.
+
+    With ``first_only`` a single one, its beginning, which is shorter where the video has fewer frames than a clip.
+    """
 
     item: SourceItem
     sampling: Sampling
     size: int
+    first_only: bool = False
 
 
 def decode_video(task: Task, beat: Callable[[], None] = lambda: None) -> Iterator[Message]:
@@ -89,7 +97,7 @@ def decode_video(task: Task, beat: Callable[[], None] = lambda: None) -> Iterato
         yield Restart()
         try:
             footage = reader()
-            yield from _clips(task, footage, tracks, beat)
+            source_size = yield from _clips(task, footage, tracks, beat)
         except UnreadableError as error:
             reason = str(error)
         except DataError as error:
@@ -103,12 +111,15 @@ def decode_video(task: Task, beat: Callable[[], None] = lambda: None) -> Iterato
         except Exception as error:  # noqa: BLE001
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         else:
-            yield Done(sha256, footage.fps, task.sampling.rate(footage.fps))
+            yield Done(sha256, footage.fps, task.sampling.rate(footage.fps), source_size)
             return
     yield Unusable(reason)
 
 
-def _clips(task: Task, footage: Footage, tracks: Tracks, beat: Callable[[], None]) -> Iterator[Clip]:
+def _clips(
+    task: Task, footage: Footage, tracks: Tracks, beat: Callable[[], None]
+) -> Generator[Clip, None, tuple[int, int]]:
+    """The clips; at the end, the height and width of the video's own frames."""
     count, height, width = 0, 0, 0
 
     def watched() -> Iterator[TimedFrame]:
@@ -123,9 +134,11 @@ def _clips(task: Task, footage: Footage, tracks: Tracks, beat: Callable[[], None
         return square_frame(image, task.size)
 
     fps = task.sampling.rate(footage.fps)
-    for frames in cut_clips(task.sampling.sample(watched(), footage.fps), task.sampling.clip_frames, prepare):
+    cut = cut_first if task.first_only else cut_clips
+    for frames in cut(task.sampling.sample(watched(), footage.fps), task.sampling.clip_frames, prepare):
         yield _encode(frames, fps, tracks, (height, width))
     _check_rows(tracks, count, ended=True)
+    return height, width
 
 
 def _encode(frames: list[SampledFrame], fps: float, tracks: Tracks, source_size: tuple[int, int]) -> Clip:

@@ -15,6 +15,7 @@ from kineme.shards.batch import ClipBatch as ClipBatch
 from kineme.shards.cache import build_cache
 from kineme.shards.clip_table import read_clip_table
 from kineme.shards.errors import DataError
+from kineme.shards.hold_out import HoldOut
 from kineme.shards.manifest import Manifest
 from kineme.shards.order import EpochSampler, Position, Progress
 from kineme.shards.reader import load_clip_frames as load_clip_frames
@@ -35,6 +36,7 @@ def clip_loader(
     clip_frames: int,
     frame_step: int = 1,
     split: str | None = None,
+    hold_out: HoldOut = HoldOut(),
     shuffle: bool = False,
     seed: int = 0,
     workers: int = 0,
@@ -66,6 +68,7 @@ def clip_loader(
         clip_frames: frames T of a clip.
         frame_step: distance of two of them, in stored frames.
         split: only clips of this split, or of a label: ``actor=daria``, ``actor!=daria``; None takes all.
+        hold_out: which part of the split, what is held out of it or the rest; all of it if not given.
         shuffle: a fresh permutation each epoch (:func:`~kineme.shards.order.epoch_order`), else the manifest's order.
         seed: seed of order and windows, 0 or more.
         workers: processes that read and decode; 0 reads in this one.
@@ -74,7 +77,7 @@ def clip_loader(
         cache_gb: most that the cache folder may hold (:func:`~kineme.shards.cache.build_cache`); clips beyond it are
             decoded every epoch.
         endless: draw so many new clips each epoch instead of reading any, where the shards hold what it takes
-            (:class:`~kineme.shards.endless.DrawnClips`).
+            (:class:`~kineme.shards.endless.DrawnClips`); ``split`` and ``hold_out`` choose none of them.
         resident: keep all clips decoded on this device, and give batches that lie there
             (:class:`~kineme.shards.resident.ResidentClips`).
         drop_last: leave out a last batch that is not full.
@@ -84,14 +87,14 @@ def clip_loader(
 
     Raises:
         DataError: no manifest, or nothing to draw clips from; a shard missing, cut short or altered; no clip of the
-            split, or with ``drop_last`` less than a batch for each rank; clips of several sizes, or shorter than the
-            window. While iterating: a shard or the cache damaged, a clip that does not decode.
+            split or of that part of it, or with ``drop_last`` less than a batch for each rank; clips of several sizes,
+            or shorter than the window. While iterating: a shard or the cache damaged, a clip that does not decode.
         OSError: the cache is on a full or read-only disk.
     """
     if endless is not None and resident is not None:
         raise DataError(f"endless {endless}: clips that are drawn anew cannot be resident; leave out one of the two")
     window = Window(clip_frames, frame_step, seed if shuffle else None)
-    table = None if endless is not None else read_clip_table(shards, Manifest.load(shards), split, window)
+    table = None if endless is not None else read_clip_table(shards, Manifest.load(shards), split, window, hold_out)
     sampler = EpochSampler(
         table.shard_sizes if table is not None else [endless or 0],
         batch_size=batch_size,

@@ -130,3 +130,25 @@ def cut_clips(
         )
     if count % clip_frames:
         yield list(window)
+
+
+def cut_first(
+    frames: Iterable[SampledFrame], clip_frames: int, prepare: Callable[[Frames], Frames]
+) -> Iterator[list[SampledFrame]]:
+    """The first clip alone, of ``clip_frames`` frames or of as many as there are.
+
+    The others are read, too: only then is the video known to be whole.
+
+    Args:
+        frames, clip_frames, prepare: as of :func:`cut_clips`.
+
+    Raises:
+        DataError: there is no frame.
+    """
+    first: list[SampledFrame] = []
+    for frame in frames:
+        if len(first) < clip_frames:
+            first.append(frame._replace(image=prepare(frame.image)))
+    if not first:
+        raise DataError("it has no frames")
+    yield first

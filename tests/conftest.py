@@ -66,6 +66,14 @@ def predictor_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
+def pushing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of simulated pushing: 8 clips to train on and 8 to test, of 12 frames with actions and keypoints."""
+    from tiny_runs import make_pushing
+
+    return make_pushing(tmp_path_factory.mktemp("pushing"))
+
+
+@pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six good videos of 8 to 28 frames and one that is too short."""
     from video_files import write_video

@@ -11,6 +11,9 @@ from ingest_runs import run, samples
 from PIL import Image
 from tfrecord_files import bytes_list, example, float_list, int64_list, record
 
+from kineme.pipeline.evaluation import evaluate_run
+from kineme.pipeline.recipe import load_recipe
+from kineme.pipeline.training import train
 from kineme.shards.codec import decode_clip
 from kineme.shards.errors import DataError
 from kineme.shards.ingest import IngestSettings
@@ -182,6 +185,20 @@ def test_records_end_to_end(official: Path, sequences: list[Sequence30], tmp_pat
         np.testing.assert_array_equal(decode_clip(sample.mp4), sequences[number].aux1)
         assert sample.actions is not None
         np.testing.assert_array_equal(sample.actions, sequences[number].tracks())
+
+
+@pytest.mark.parametrize("prior", ["fixed", "learned"])
+def test_the_recipe_trains_and_is_measured_on_official_records(official: Path, tmp_path: Path, prior: str) -> None:
+    """The recipe as shipped, but narrow and short."""
+    run(official, tmp_path / "shards", SETTINGS, BairSource(), workers=1)
+    narrow = ["model.width=2", "model.feature_dim=8", "model.hidden_dim=8", "model.latent_dim=4"]
+    short = ["data.batch_size=1", "data.workers=0", "data.held_out=0", "training.epochs=1"]
+    recipe = load_recipe("frame-predictor/bair", [*narrow, *short, f"model.learned_prior={prior == 'learned'}"])
+    train(recipe, tmp_path / "shards", tmp_path / "run", accelerator="cpu")
+    metrics = evaluate_run(tmp_path / "run", tmp_path / "shards", options={"samples": "2"})["metrics"]
+    assert isinstance(metrics, dict)
+    assert metrics["clips"] == 1
+    assert 0 < metrics["prediction/psnr"] <= metrics["prediction/psnr_best_of_n"]
 
 
 def test_numbered_images_with_actions(sequences: list[Sequence30], tmp_path: Path) -> None:

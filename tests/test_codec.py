@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shard_factory import make_frames
 
-from kineme.shards.codec import LOSSLESS_MAX_PX, decode_clip, encode_clip
+from kineme.shards.codec import LOSSLESS_MAX_PX, decode_clip, encode_clip, encode_frames
 from kineme.shards.errors import DataError
 
 TESTS = Path(__file__).parent
@@ -49,6 +49,16 @@ def test_widths_that_decord_refuses_still_decode() -> None:
     with pytest.raises(decord.DECORDError):
         reader.get_batch(range(len(reader)))
     np.testing.assert_array_equal(decode_clip(data), clip)
+
+
+def test_frames_that_come_one_by_one_are_the_same_file(tmp_path: Path) -> None:
+    clip = make_frames(3, frames=10, height=144, width=180)
+    data, codec = encode_clip(clip, 29.97)
+    assert encode_frames(iter(clip), 29.97, tmp_path / "clip") == codec
+    assert (tmp_path / "clip").read_bytes() == data
+    with pytest.raises(DataError, match="no frames"):
+        encode_frames(iter(()), 25, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 47), (144, 180)])

@@ -1,4 +1,4 @@
-"""Vectors of clips, and the two protocols against references that are written out here."""
+"""Vectors of clips, and the retrieval protocol against a reference that is written out here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.evaluation import evaluate_run
 from kineme.pipeline.frames import to_model
 from kineme.pipeline.protocols import protocols
-from kineme.pipeline.protocols.prediction import psnr
 from kineme.pipeline.run import load_run
 from kineme.shards.errors import DataError
 from kineme.shards.reader import load_clip_frames
@@ -212,7 +211,7 @@ def test_protocols_that_do_not_fit(encoder_run: Path, predictor_run: Path, digit
     known = "retrieval, motion-retrieval, disentanglement, disagreement, generation, elbo, linear-probe, "
     with pytest.raises(RunError, match=f"there is none of that name; use one of {known}attentive-linear, finetune"):
         evaluate_run(encoder_run, digits / "shards", "taste")
-    with pytest.raises(RunError, match=r"frame-predictor runs, .* is sequential-vae; use retrieval, motion-retrieval"):
+    with pytest.raises(RunError, match=r"kernel-predictor runs, .* is sequential-vae; use retrieval, motion-retrieval"):
         evaluate_run(encoder_run, digits / "shards", "prediction")
     # Recipes of baselines ask no questions, so that it would not be theirs by default.
     assert "video-baseline" not in protocols()["retrieval"][0]
@@ -242,34 +241,3 @@ def test_a_recipe_that_asks_nothing(encoder_run: Path, digits: Path, tmp_path: P
     ) as error:
         evaluate_run(run, digits / "shards")
     assert "\n" not in str(error.value)
-
-
-def slow_psnr(a: np.ndarray, b: np.ndarray) -> float:
-    error = float(np.mean((a - b) ** 2))
-    return 100.0 if error == 0 else min(100.0, 10 * math.log10(1 / error))
-
-
-def test_copying_the_last_frame_against_a_slow_reference(predictor_run: Path, digits: Path, clips) -> None:
-    metrics = evaluate_run(predictor_run, digits / "shards")["metrics"]
-    assert isinstance(metrics, dict)
-    # Half the size: the mean of each 2x2 pixels. Two frames of six are given.
-    n, t, h, w, c = clips[1].shape
-    frames = (clips[1].reshape(n, t, h // 2, 2, w // 2, 2, c).mean(axis=(3, 5)) / 255)[:, :6]
-    by_frame = [np.mean([slow_psnr(clip[1], clip[2 + step]) for clip in frames]) for step in range(4)]
-    for step, value in enumerate(by_frame):
-        assert metrics[f"psnr_copy_last/frame_{step + 1}"] == pytest.approx(value, abs=1e-3)
-    assert metrics["psnr_copy_last"] == pytest.approx(np.mean(by_frame), abs=1e-3)
-    drawn = [metrics[f"psnr/frame_{step + 1}"] for step in range(4)]
-    assert metrics["psnr"] == pytest.approx(np.mean(drawn))
-    assert "psnr/frame_5" not in metrics
-    assert metrics["clips"] == TEST_CLIPS
-    assert metrics == evaluate_run(predictor_run, digits / "shards")["metrics"]
-
-
-def test_psnr_of_each_frame() -> None:
-    truth = torch.rand(2, 3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(psnr(truth, truth), torch.full((2, 3), 100.0))
-    off = truth.clone()
-    off[1, 2] += 0.1
-    assert psnr(off, truth)[1, 2].item() == pytest.approx(20, abs=1e-3)
-    assert (psnr(off, truth) == 100).sum() == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -14,9 +15,9 @@ from kineme.models.next_frames import predict
 from kineme.models.predictor_loss import PredictorLoss, PredictorOutput, predictor_loss
 
 SMALL = FramePredictorConfig(frame_size=32, width=4, feature_dim=12, hidden_dim=16, latent_dim=3, condition_embedding=5)
-CONDITIONED = FramePredictorConfig(
-    frame_size=32, width=4, feature_dim=12, hidden_dim=16, latent_dim=3, condition_dim=2, condition_embedding=5
-)
+CONDITIONED = dataclasses.replace(SMALL, condition_dim=2)
+LEARNED = dataclasses.replace(CONDITIONED, learned_prior=True)
+MOVED = dataclasses.replace(LEARNED, kernels=2, reach=3)
 
 
 def make(config: FramePredictorConfig = SMALL, seed: int = 0) -> FramePredictor:
@@ -62,7 +63,7 @@ def test_a_frame_is_encoded_the_same_in_any_company() -> None:
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(("time", "context"), [(2, 1), (5, 1), (5, 3), (5, 4)])
 @pytest.mark.parametrize("forcing", [True, False, "mask"])
-@pytest.mark.parametrize("config", [SMALL, CONDITIONED])
+@pytest.mark.parametrize("config", [SMALL, CONDITIONED, LEARNED, MOVED])
 def test_shapes(batch: int, time: int, context: int, forcing: bool | str, config: FramePredictorConfig) -> None:
     model = make(config)
     condition = torch.rand(batch, time, 2) if config.condition_dim else None
@@ -76,19 +77,21 @@ def test_shapes(batch: int, time: int, context: int, forcing: bool | str, config
     assert 0 <= drawn.min() < drawn.max() <= 1
 
 
+@pytest.mark.parametrize("config", [CONDITIONED, MOVED])
 @pytest.mark.parametrize("forcing", [True, False])
-def test_forward_against_a_loop_over_frames(forcing: bool) -> None:
+def test_forward_against_a_loop_over_frames(forcing: bool, config: FramePredictorConfig) -> None:
     """The batched pass equals the report's loop, one frame at a time and nothing shared."""
-    model, frames, noise, context = make(CONDITIONED), random_clip(), random_noise(), 3
+    model, frames, noise, context = make(config), random_clip(), random_noise(), 3
     condition = torch.rand(2, 6, 2)
     output = model(frames, context=context, condition=condition, teacher_forcing=forcing, noise=noise)
 
     assert model.embed_condition is not None
     code = model.embed_condition(condition)
-    posterior_state = predictor_state = None
+    posterior_state = predictor_state = prior_state = None
     _, posterior_state = model.posterior(torch.cat([model.encoder(frames[:, 0])[0], code[:, 0]], -1)[:, None])
     drawn = frames[:, 0]
     skips: list[Tensor] = []
+    first = frames[:, 0]
     for t in range(1, 6):
         target = model.encoder(frames[:, t])[0]
         parameters, posterior_state = model.posterior(torch.cat([target, code[:, t]], -1)[:, None], posterior_state)
@@ -99,9 +102,19 @@ def test_forward_against_a_loop_over_frames(forcing: bool) -> None:
         source = frames[:, t - 1] if forcing or t <= context else drawn
         h, source_skips = model.encoder(source)
         if t <= context:
-            skips = source_skips
+            skips, first = source_skips, source
         g, predictor_state = model.predictor(torch.cat([h, z, code[:, t]], -1)[:, None], predictor_state)
-        drawn = model.decoder(torch.tanh(g[:, 0]), skips)
+        if model.compose is None:
+            drawn = model.decoder(torch.tanh(g[:, 0]), skips)
+        else:
+            features = model.decoder.pixel_features(torch.tanh(g[:, 0]), skips)
+            drawn = model.compose(torch.tanh(g[:, 0]), features, model.decoder.draw(features), source, first)
+        if model.prior is not None:
+            parameters, prior_state = model.prior(torch.cat([h, code[:, t]], -1)[:, None], prior_state)
+            mean, logvar = parameters[:, 0].chunk(2, -1)
+            assert output.prior is not None
+            torch.testing.assert_close(output.prior.mean[:, t - 1], mean)
+            torch.testing.assert_close(output.prior.logvar[:, t - 1], logvar)
         torch.testing.assert_close(output.predicted[:, t - 1], drawn)
 
 
@@ -175,6 +188,30 @@ def test_predict_is_the_training_pass_on_its_own_frames_with_prior_noise() -> No
         torch.testing.assert_close(predict(model, frames[:, :context], 6 - context, noise=noise), trained)
 
 
+def test_a_learned_prior_is_drawn_from() -> None:
+    """Where posterior and learned prior are the same constant, the training pass and the prediction are one."""
+    model, frames, noise, condition = make(MOVED), random_clip(), random_noise(), torch.rand(2, 6, 2)
+    assert model.prior is not None
+    for gaussian in (model.posterior, model.prior):
+        nn.init.zeros_(gaussian.output.weight)
+        nn.init.constant_(gaussian.output.bias, 0.7)
+    for context in range(1, 6):
+        trained = model(frames, context=context, condition=condition, teacher_forcing=False, noise=noise).predicted
+        drawn = predict(model, frames[:, :context], 6 - context, condition, noise=noise)
+        torch.testing.assert_close(drawn, trained[:, context - 1 :])
+    nn.init.zeros_(model.prior.output.bias)
+    assert (predict(model, frames[:, :3], 3, condition, noise=noise) - trained[:, 2:]).abs().max() > 0
+
+
+def test_a_learned_prior_never_sees_the_frame_it_is_for() -> None:
+    model, frames, condition = make(LEARNED), random_clip(), torch.rand(2, 6, 2)
+    before, after = (model(f, context=2, condition=condition).prior for f in (frames, altered(frames, 3)))
+    assert before is not None
+    assert after is not None
+    moved = (before.mean - after.mean).abs().amax(dim=(0, 2)) > 0
+    assert moved.tolist() == [False, False, False, True, True]
+
+
 def test_predict_reads_the_context_with_the_posterior() -> None:
     model, frames, noise = make(), random_clip(), random_noise()
     before = predict(model, frames[:, :3], 3, noise=noise)
@@ -184,14 +221,6 @@ def test_predict_reads_the_context_with_the_posterior() -> None:
     alone = predict(model, frames[:, :1], 3, noise=noise[:, :3])
     nn.init.constant_(model.posterior.output.bias, -2.0)
     assert torch.equal(predict(model, frames[:, :1], 3, noise=noise[:, :3]), alone)
-
-
-def test_predict_without_sampling_repeats_itself() -> None:
-    model, context = make(), random_clip(time=3)
-    means = predict(model, context, 2, sample=False)
-    assert torch.equal(means, predict(model, context, 2, sample=False))
-    torch.testing.assert_close(means, predict(model, context, 2, noise=torch.zeros(2, 4, 3)))
-    assert not torch.equal(predict(model, context, 2), predict(model, context, 2))
 
 
 def test_the_condition_reaches_its_frame_and_later_ones() -> None:
@@ -221,15 +250,23 @@ def slow_loss(output: PredictorOutput, frames: Tensor, beta: float) -> tuple[flo
             drawn, true = output.predicted[b, s].flatten().tolist(), frames[b, s + 1].flatten().tolist()
             error += sum((x - y) ** 2 for x, y in zip(drawn, true, strict=True)) / len(drawn)
             means, logvars = output.posterior.mean[b, s].tolist(), output.posterior.logvar[b, s].tolist()
-            divergence += sum(-0.5 * (v - math.exp(v) - m**2 + 1) for m, v in zip(means, logvars, strict=True))
+            others, spreads = [0.0] * len(means), [0.0] * len(means)
+            if output.prior is not None:
+                others, spreads = output.prior.mean[b, s].tolist(), output.prior.logvar[b, s].tolist()
+            divergence += sum(
+                0.5 * (u - v + (math.exp(v) + (m - o) ** 2) / math.exp(u) - 1)
+                for m, v, o, u in zip(means, logvars, others, spreads, strict=True)
+            )
     error, divergence = error / (batch * steps), divergence / (batch * steps)
     return error + beta * divergence, error, divergence
 
 
+@pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("beta", [0.0, 0.01, 1.0])
-def test_loss_against_a_loop(beta: float) -> None:
+def test_loss_against_a_loop(beta: float, learned: bool) -> None:
     frames = random_clip(2, 4, 8)
-    output = PredictorOutput(random_clip(2, 3, 8, seed=3), Gaussian(torch.randn(2, 3, 5), torch.randn(2, 3, 5)))
+    posterior, prior = (Gaussian(torch.randn(2, 3, 5), torch.randn(2, 3, 5)) for _ in range(2))
+    output = PredictorOutput(random_clip(2, 3, 8, seed=3), posterior, prior if learned else None)
     got = predictor_loss(output, frames, beta)
     expected = slow_loss(output, frames, beta)
     assert (got.loss.item(), got.reconstruction.item(), got.kl.item()) == pytest.approx(expected, rel=1e-5)
@@ -241,9 +278,10 @@ def test_loss_is_zero_for_perfect_frames_from_the_prior() -> None:
     assert predictor_loss(output, frames, 1.0).loss == 0
 
 
+@pytest.mark.parametrize("config", [CONDITIONED, MOVED])
 @pytest.mark.parametrize("forcing", [True, False])
-def test_gradient_reaches_every_parameter(forcing: bool) -> None:
-    model, frames = make(CONDITIONED), random_clip(time=5)
+def test_gradient_reaches_every_parameter(forcing: bool, config: FramePredictorConfig) -> None:
+    model, frames = make(config), random_clip(time=5)
     output = model(frames, context=2, condition=torch.rand(2, 5, 2), teacher_forcing=forcing)
     predictor_loss(output, frames, 0.1).loss.backward()
     for name, parameter in model.named_parameters():
@@ -252,9 +290,10 @@ def test_gradient_reaches_every_parameter(forcing: bool) -> None:
         assert parameter.grad.abs().max() > 0, name
 
 
+@pytest.mark.parametrize("config", [CONDITIONED, MOVED])
 @pytest.mark.parametrize("forcing", [True, False])
-def test_bfloat16_autocast_stays_near_float32(forcing: bool) -> None:
-    model, frames, noise = make(CONDITIONED), random_clip(), random_noise()
+def test_bfloat16_autocast_stays_near_float32(forcing: bool, config: FramePredictorConfig) -> None:
+    model, frames, noise = make(config), random_clip(), random_noise()
     condition = torch.rand(2, 6, 2)
 
     def run() -> tuple[PredictorOutput, PredictorLoss]:
@@ -283,7 +322,7 @@ def test_it_learns_where_a_square_moves() -> None:
         loss.loss.backward()
         optimiser.step()
     with torch.no_grad():
-        drawn = predict(model, frames[:, :context], 3, sample=False)
+        drawn = predict(model, frames[:, :context], 3, noise=torch.zeros(2, 4, 4))
     future = frames[:, context:]
     error = (drawn - future).square().mean()
     assert error < 0.2 * (frames[:, context - 1 : context] - future).square().mean()

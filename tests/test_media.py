@@ -17,7 +17,7 @@ from video_files import write_sound, write_video
 from kineme.shards.errors import DataError
 from kineme.shards.geometry import square_frame, square_points
 from kineme.shards.media import UnreadableError, read_images, read_with_decord, read_with_pyav
-from kineme.shards.sampling import Sampling, TimedFrame, cut_clips
+from kineme.shards.sampling import Sampling, TimedFrame, cut_clips, cut_first
 
 # name: frames, height, width (upright), rate; as ../shared/data/README.md says
 CODECS = {
@@ -190,6 +190,17 @@ def test_clips_cover_every_frame(frames: int, clip_frames: int) -> None:
     if frames % clip_frames:
         starts.append(frames - clip_frames)
     assert clips == [list(range(start, start + clip_frames)) for start in starts]
+
+
+@pytest.mark.parametrize(("frames", "most", "expected"), [(9, 4, 4), (4, 4, 4), (3, 4, 3)])
+def test_the_first_clip_alone_may_be_shorter(frames: int, most: int, expected: int) -> None:
+    coming = _frames([number / 10 for number in range(frames)])
+    (clip,) = cut_first(Sampling().sample(coming, 10), most, lambda image: image)
+    assert [frame.number for frame in clip] == list(range(expected))
+    # Read to its end, where damage may be.
+    assert next(coming, None) is None
+    with pytest.raises(DataError, match="no frames"):
+        list(cut_first(iter(()), most, lambda image: image))
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,14 @@ def make_digits(root: Path) -> Path:
     return root
 
 
+def make_pushing(root: Path) -> Path:
+    source, frames = find_source("pushing"), 12
+    source.fetch(root / "videos", FetchOptions(clips=16, frames=frames, train_fraction=0.5))
+    settings = IngestSettings(sampling=Sampling(clip_frames=frames))
+    ingest(source, root / "videos", root / "shards", settings, LocalEngine(1))
+    return root / "shards"
+
+
 def make_recipe(text: str, folder: Path, *settings: str) -> Recipe:
     """The recipe of a YAML text, with ``--set`` settings."""
     path = folder / "tiny.yaml"

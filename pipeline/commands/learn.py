@@ -1,4 +1,4 @@
-"""``kineme train``, ``evaluate``, ``predict``, ``swap`` and ``demo``."""
+"""``kineme train``, ``evaluate``, ``swap`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -85,31 +85,6 @@ def evaluate(
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, text.encode())
     typer.echo(text, nl=False)
-
-
-def predict(
-    run: RunArgument,
-    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video, or a folder of numbered images.")],
-    context: Annotated[int, typer.Option(min=1, metavar="N", help="True frames to start from.")],
-    horizon: Annotated[int, typer.Option(min=1, metavar="M", help="Frames to draw.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="What to write: .mp4, .gif or .png.")],
-    actions: Annotated[
-        Path | None, typer.Option(metavar="NPY", help="(N + M, A) actions, for a run trained with actions.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed draws another future.")] = 0,
-) -> None:
-    """Draw the frames that follow the first frames of a clip.
-
-    Example: kineme predict runs/predictor clip.mp4 --context 4 --horizon 8 --out future.png
-    """
-    from kineme.pipeline.clips import check_suffix, write_clip
-    from kineme.pipeline.generation import predict as draw
-    from kineme.pipeline.run import load_run
-
-    check_suffix(out)
-    frames, fps = draw(load_run(run), clip, context=context, horizon=horizon, actions=actions, seed=seed)
-    write_clip(frames, fps, out)
-    typer.echo(f"{out}: {context} frames seen and {horizon} drawn")
 
 
 def swap(

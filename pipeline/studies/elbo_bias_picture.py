@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
+
+from kineme.pipeline.pictures import figure_picture
 
 COLOURS = {"ELBO": "tab:blue", "log-likelihood": "tab:red"}
 _LETTERS = {"sigma_x": r"\sigma_x", "sigma_z": r"\sigma_z"}
@@ -38,9 +39,7 @@ def draw_elbo_bias(
         rf"$\sigma_f$ is {sigma_f:g}, all other deviations 1",
         fontsize=10,
     )
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100)
-    return Image.open(file).convert("RGB")
+    return figure_picture(figure)
 
 
 def _curves(axis: Axes, panel: Mapping[str, Any]) -> None:

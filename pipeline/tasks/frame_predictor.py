@@ -21,11 +21,11 @@ def frame_predictor_task(recipe: FramePredictorRecipe) -> PredictionTask:
     model = FramePredictor(FramePredictorConfig(**recipe.model.model_dump()))
     objective = recipe.objective
 
-    def losses(frames: Tensor, condition: Tensor | None, progress: float) -> dict[str, Tensor]:
+    def losses(frames: Tensor, condition: Tensor | None, context: int, progress: float) -> dict[str, Tensor]:
         forcing = teacher_forcing_ratio(progress, **objective.teacher_forcing.model_dump())
         beta = kl_weight(progress, **objective.kl.model_dump())
         forced = bool(torch.rand(()) < forcing)
-        output = model(frames, context=objective.context, condition=condition, teacher_forcing=forced)
+        output = model(frames, context=context, condition=condition, teacher_forcing=forced)
         parts = predictor_loss(output, frames, beta)
         return {
             "loss": parts.loss,

@@ -19,10 +19,10 @@ def kernel_predictor_task(recipe: KernelPredictorRecipe) -> PredictionTask:
     model = KernelPredictor(KernelPredictorConfig(**recipe.model.model_dump()))
     objective = recipe.objective
 
-    def losses(frames: Tensor, condition: Tensor | None, progress: float) -> dict[str, Tensor]:
+    def losses(frames: Tensor, condition: Tensor | None, context: int, progress: float) -> dict[str, Tensor]:
         forcing = teacher_forcing_ratio(progress, **objective.teacher_forcing.model_dump())
         forced = torch.rand(frames.shape[0], frames.shape[1] - 1, device=frames.device) < forcing
-        drawn = model(frames, context=objective.context, condition=condition, teacher_forcing=forced)
+        drawn = model(frames, context=context, condition=condition, teacher_forcing=forced)
         error = (drawn - frames[:, 1:].float()).square().mean()
         return {"loss": error, "teacher_forcing": frames.new_tensor(forcing)}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +15,15 @@ from kineme.models.next_frames import predict
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.frame_errors import psnr
 from kineme.pipeline.optimisation import ParameterGroup, one_group, one_stage
-from kineme.pipeline.recipe import FramePredictorRecipe, KernelPredictorRecipe
+from kineme.pipeline.recipe import FramePredictorRecipe, KernelPredictorRecipe, PredictionObjective
 from kineme.pipeline.tasks import TrainingClips
+from kineme.shards.loader import clip_loader
 
-Losses = Callable[[Tensor, Tensor | None, float], dict[str, Tensor]]
-"""Frames (B, T, C, H, W), the condition (B, T, D) and the done fraction of the training -> `Task.losses`."""
+Losses = Callable[[Tensor, Tensor | None, int, float], dict[str, Tensor]]
+"""Frames (B, T, C, H, W), the condition (B, T, D), true frames to start from, the done fraction of the training ->
+`Task.losses`."""
+STATISTICS_CLIPS = 512
+"""Of so many clips the mean and deviation of a condition are taken."""
 
 
 class PredictionTask:
@@ -34,24 +40,28 @@ class PredictionTask:
         model: FramePredictor | KernelPredictor,
         losses: Losses,
     ) -> None:
-        """Refuse a recipe that leaves no frame to predict, or has more actions than numbers, by RunError."""
+        """Refuse a recipe that does not fit together, by RunError."""
         objective, numbers = recipe.objective, model.condition_dim
-        if recipe.data.clip_frames <= objective.context:
-            raise RunError(
-                f"data.clip_frames is {recipe.data.clip_frames}: a clip must be longer than objective.context, "
-                f"{objective.context}, so that a frame is left to predict"
-            )
+        check_lengths(objective, recipe.data.clip_frames)
         actions = numbers if objective.action_columns is None else objective.action_columns
         if numbers and actions > numbers:
             raise RunError(
                 f"objective.action_columns is {actions}, but model.condition_dim is {numbers}: a frame has no more "
                 "actions than numbers; leave it out where all of them are actions"
             )
+        mean, std = objective.condition_mean or [0.0] * numbers, objective.condition_std or [1.0] * numbers
+        if (len(mean), len(std)) != (numbers, numbers):
+            raise RunError(
+                f"objective.condition_mean and condition_std have {len(mean)} and {len(std)} numbers, but "
+                f"model.condition_dim is {numbers}: leave them out, and they are found in the shards"
+            )
         self.model = model
         self.frame_size = recipe.model.frame_size
         self.stages = one_stage(recipe.optimizer)
         self.context = objective.context
+        self._objective = objective
         self._actions = actions
+        self._mean, self._std = torch.tensor(mean), torch.tensor(std)
         self._losses = losses
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -63,8 +73,13 @@ class PredictionTask:
         return [self.model]
 
     def losses(self, clips: TrainingClips, progress: float) -> dict[str, Tensor]:
-        """The predictor's own."""
-        return self._losses(clips.frames, self.condition(clips.actions), progress)
+        """The predictor's own, on whole clips, or short ones while it is time for them."""
+        frames, condition, context = clips.frames, self.condition(clips.actions), self.context
+        short = self._objective.short_clips
+        if short is not None and progress < short.until:
+            frames, context = frames[:, : short.frames], short.context
+            condition = None if condition is None else condition[:, : short.frames]
+        return self._losses(frames, condition, context, progress)
 
     def pictures(self, clips: TrainingClips) -> dict[str, Tensor]:
         """The truth, and below it the context followed by one prediction."""
@@ -84,20 +99,67 @@ class PredictionTask:
         """c_0 .. c_{T-1} from the numbers stored with the frames, (B, T, A); nothing for a model without a condition.
 
         What is stored with frame t are the action taken there, which leads to frame t + 1, and the state there, such as
-        the gripper's place. c_t has the action that leads to frame t (0 for the first frame) and the state at frame t.
+        the gripper's place. c_t has the action that leads to frame t (0 for the first frame) and the state at frame t,
+        each number less its mean and divided by its deviation.
 
         Raises:
             RunError: the model needs numbers that the shards do not hold.
         """
-        wanted = self.model.condition_dim
-        if not wanted:
+        if not self.model.condition_dim:
             return None
-        if stored is None or stored.shape[-1] != wanted:
-            held = "none" if stored is None else f"{stored.shape[-1]} numbers a frame"
-            raise RunError(
-                f"model.condition_dim is {wanted}, but the shards hold {held}: set it to what they hold, or to 0 to "
-                "predict without actions"
-            )
+        stored = _stored(stored, self.model.condition_dim)
         taken, state = stored[..., : self._actions], stored[..., self._actions :]
         leading = torch.cat([torch.zeros_like(taken[:, :1]), taken[:, :-1]], dim=1)
-        return torch.cat([leading, state], dim=-1)
+        given = torch.cat([leading, state], dim=-1)
+        return (given - self._mean.to(given)) / self._std.to(given)
+
+
+def check_lengths(objective: PredictionObjective, clip_frames: int) -> None:
+    """Refuse clips, whole or short ones, that are not longer than their context, by RunError."""
+    lengths = [("data.clip_frames", clip_frames, "objective.context", objective.context)]
+    short = objective.short_clips
+    if short is not None:
+        lengths.append(("objective.short_clips.frames", short.frames, "its context", short.context))
+        if short.frames > clip_frames:
+            raise RunError(
+                f"objective.short_clips.frames is {short.frames}, but data.clip_frames is {clip_frames}: short clips "
+                "are cut from the others; lower it"
+            )
+    for name, frames, context_name, context in lengths:
+        if frames <= context:
+            raise RunError(
+                f"{name} is {frames}: a clip must be longer than {context_name}, {context}, so that a frame is left to "
+                "predict"
+            )
+
+
+def complete_prediction(
+    recipe: FramePredictorRecipe | KernelPredictorRecipe, shards: Path
+) -> FramePredictorRecipe | KernelPredictorRecipe:
+    """The recipe with the mean and deviation of each number of its condition, as the shards have them.
+
+    A number that is always the same counts as it is.
+
+    Raises:
+        RunError: the shards hold no such numbers, or not so many.
+        DataError: the shards cannot be read, or hold no clip of the split.
+    """
+    o, data, wanted = recipe.objective, recipe.data, recipe.model.condition_dim
+    if not wanted or (o.condition_mean and o.condition_std):
+        return recipe
+    clips = clip_loader(shards, batch_size=1, clip_frames=data.clip_frames, split=data.split, shuffle=True)
+    rows = torch.cat([_stored(clip.actions, wanted) for clip in islice(clips, STATISTICS_CLIPS)]).flatten(0, 1)
+    std = rows.std(dim=0)
+    found = {"condition_mean": rows.mean(dim=0).tolist(), "condition_std": torch.where(std > 0, std, 1.0).tolist()}
+    return recipe.model_copy(update={"objective": o.model_copy(update=found)})
+
+
+def _stored(numbers: Tensor | None, wanted: int) -> Tensor:
+    """The numbers stored with frames, or a RunError where they are not what the model needs."""
+    if numbers is None or numbers.shape[-1] != wanted:
+        held = "none" if numbers is None else f"{numbers.shape[-1]} numbers a frame"
+        raise RunError(
+            f"model.condition_dim is {wanted}, but the shards hold {held}: set it to what they hold, or to 0 to "
+            "predict without actions"
+        )
+    return numbers

@@ -1,0 +1,83 @@
+"""``kineme predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run of a frame-predictor or kernel-predictor recipe.")],
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video, or a folder of numbered images.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="What to write: .mp4, .gif or .png.")],
+    context: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="True frames to start from; as in the training if left out.")
+    ] = None,
+    horizon: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="M",
+            help="Frames to draw, at most 1000 without --stream; if left out, as many as follow the context in a clip "
+            "of the training.",
+        ),
+    ] = None,
+    actions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NPY",
+            help="(N + M, A) numbers, for a run trained with actions: row t has the action taken at frame t, which "
+            "leads to frame t + 1, and the state there. Rows beyond are not used.",
+        ),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, metavar="K", help="Futures to draw: those of the seeds S, S + 1 and so on.")
+    ] = 1,
+    spread: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PNG",
+            help="Draw, too, how far the samples lie apart: their mean, and their standard deviation as a heat map.",
+        ),
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Any horizon: the .mp4 is written while frames are drawn, none is kept.")
+    ] = False,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, metavar="S", help="Another seed draws another future.")
+    ] = 0,
+) -> None:
+    """Draw the frames that follow the first frames of a clip.
+
+    The clip is sampled at the rate of those that the run was trained on, and its middle square resized to the run's
+    size. A .png has a row for each sample, below the truth where the clip is long enough; .mp4 and .gif have the
+    samples side by side.
+
+    Example: kineme predict runs/predictor clip.mp4 --context 4 --horizon 8 --samples 5 --spread sure.png --out next.png
+
+    Example: kineme predict runs/pushing clip.mp4 --actions plan.npy --horizon 5000 --stream --out long.mp4
+    """
+    from kineme.pipeline.prediction import predict as start
+    from kineme.pipeline.prediction_pictures import check_files, write_prediction
+    from kineme.pipeline.run import load_run
+
+    check_files(out, samples=samples, spread=spread, stream=stream)
+    prediction = start(
+        load_run(run),
+        clip,
+        context=context,
+        horizon=horizon,
+        actions=actions,
+        samples=samples,
+        seed=seed,
+        stream=stream,
+    )
+    for note in prediction.notes:
+        typer.echo(note, err=True)
+    write_prediction(prediction, out, spread)
+    futures = "" if samples == 1 else f", {samples} times"
+    typer.echo(f"{out}: {prediction.context} frames given and {prediction.horizon} drawn{futures}")
+    if spread is not None:
+        typer.echo(f"{spread}: how far they lie apart")
