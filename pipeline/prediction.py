@@ -10,9 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kineme.models.compiled_predictor import CompiledPredictor
 from kineme.models.next_frames import NextFramePredictor, rollout
 from kineme.pipeline.action_files import read_actions
 from kineme.pipeline.clips import Beginning, read_beginning
+from kineme.pipeline.compiling import compiling
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.generation import as_batch, clip_rate, prediction_task
 from kineme.pipeline.run import Run
@@ -56,6 +58,7 @@ def predict(
     samples: int = 1,
     seed: int = 0,
     stream: bool = False,
+    compiled: bool = False,
 ) -> Prediction:
     """The first frames of a clip, followed by what a run draws.
 
@@ -71,6 +74,7 @@ def predict(
         samples: futures to draw, at least 1, from the seeds ``seed``, ``seed`` + 1 and so on.
         seed: of the noise; the same seed draws the same frames on the same device.
         stream: allow a horizon beyond `MOST_HELD`, and read no truth.
+        compiled: let torch compile the step from frame to frame: a minute or more before the first, for many of them.
 
     Raises:
         RunError: another kind of run, a number out of its range, several samples of a run that always draws the same,
@@ -97,13 +101,14 @@ def predict(
             f"{clip}: has {len(read.frames)} frames at {read.fps:g} a second, fewer than --context {context}; lower "
             "it, or give a longer clip"
         )
+    model: NextFramePredictor = CompiledPredictor(task.model) if compiled else task.model
     whole = not stream and len(read.frames) == context + horizon
     seeds = range(seed, seed + samples)
     return Prediction(
         context=context,
         horizon=horizon,
         seeds=seeds,
-        frames=_draw(run, task.model, read.frames[:context], horizon, condition, seeds),
+        frames=_draw(run, model, read.frames[:context], horizon, condition, seeds),
         truth=read.frames if whole else None,
         fps=read.fps,
         notes=_notes(clip, read),
@@ -122,8 +127,9 @@ def _draw(
         rollout(model, given, horizon, condition, generator=torch.Generator(run.device).manual_seed(seed))
         for seed in seeds
     ]
-    for drawn in zip(*futures, strict=True):
-        yield torch.cat(drawn)
+    with compiling("--compile is given", "leave it out"):
+        for drawn in zip(*futures, strict=True):
+            yield torch.cat(drawn)
 
 
 def _lengths(run: Run, trained: int, context: int | None, horizon: int | None) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
+from kineme.pipeline.compiling import compiling
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.initial_weights import start_from
 from kineme.pipeline.interrupts import DeferredInterrupt
@@ -91,19 +92,12 @@ def train(recipe: Recipe, shards: Path, run: Path, *, resume: bool = False, acce
     # Small data are logged once an epoch, or a short run would have no curve at all.
     trainer.log_every_n_steps = min(20, len(loader))
     try:
-        with interrupt:
+        with interrupt, compiling("training.compile is true", "set it to false"):
             trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         # What Lightning makes of an interrupt.
         if trainer.interrupted:
             raise KeyboardInterrupt from None
-        raise
-    except RuntimeError as error:
-        if recipe.training.compile and isinstance(error, torch._dynamo.exc.TorchDynamoException):
-            reason = str(error).splitlines()[0]
-            raise RunError(
-                f"training.compile is true, but torch cannot compile here: {reason}; set it to false"
-            ) from error
         raise
 
 

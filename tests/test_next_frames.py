@@ -87,15 +87,6 @@ def test_a_compiled_step_draws_the_same(make: type) -> None:
         torch.testing.assert_close(predict(compiled, context, 4, noise=noise), predict(model, context, 4, noise=noise))
 
 
-@pytest.mark.parametrize("make", [cvae, kernels])
-def test_a_thousand_frames_stay_finite(make: type) -> None:
-    model: NextFramePredictor = make()
-    with torch.inference_mode():
-        for frame in rollout(model, torch.rand(1, 2, *model.frame_shape), 1000):
-            assert frame.isfinite().all()
-    assert 0 <= frame.min() <= frame.max() <= 1 + 1e-4
-
-
 def test_what_is_wrong_is_said_at_the_call() -> None:
     with pytest.raises(ValueError, match="horizon is 0"):
         rollout(Adder(), torch.rand(1, 2, 1, 2, 2), 0, torch.rand(1, 2, 1))

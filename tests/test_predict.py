@@ -166,3 +166,16 @@ def test_a_thousand_frames_are_numbers(kind: str, runs: dict[str, Run], clip: Pa
     for count, frame in enumerate(frames, 1):  # noqa: B007
         assert frame.isfinite().all()
     assert count == 1002
+
+
+def test_where_nothing_can_be_compiled(
+    predictor: Run, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch._dynamo.reset()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    prediction = predict(predictor, clip, horizon=2, compiled=True)
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (None, "/absent")}),
+        pytest.raises(RunError, match=r"--compile is given, but torch cannot compile here: .*/absent.*; leave it out"),
+    ):
+        films(prediction)

@@ -65,6 +65,7 @@ def test_channels_last_in_three_dimensions() -> None:
 
 def test_compiled(digits: Path, tmp_path: Path) -> None:
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     names, losses = [], []
     for compiled in ("false", "true"):
         (tmp_path / compiled).mkdir()
@@ -79,9 +80,9 @@ def test_compiled(digits: Path, tmp_path: Path) -> None:
 
 def test_where_nothing_can_be_compiled(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/absent"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     with (
+        torch._inductor.config.patch({"cpp.cxx": (None, "/absent")}),
         training_on(OneStage),
         pytest.raises(RunError, match=r"training\.compile is true, but torch cannot compile here: .*/absent") as error,
     ):

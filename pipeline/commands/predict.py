@@ -45,6 +45,10 @@ def predict(
     stream: Annotated[
         bool, typer.Option("--stream", help="Any horizon: the .mp4 is written while frames are drawn, none is kept.")
     ] = False,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the step from frame to frame first: worth it for thousands of them."),
+    ] = False,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, metavar="S", help="Another seed draws another future.")
     ] = 0,
@@ -73,6 +77,7 @@ def predict(
         samples=samples,
         seed=seed,
         stream=stream,
+        compiled=compiled,
     )
     for note in prediction.notes:
         typer.echo(note, err=True)
