@@ -24,24 +24,10 @@ class CompiledPredictor:
 
     def __init__(self, model: NextFramePredictor, backend: str = "inductor") -> None:
         self._model = model
+        self.frame_shape, self.condition_dim, self.noise_dim = model.frame_shape, model.condition_dim, model.noise_dim
         # A step is many small kernels: on a GPU starting them takes longer than running them.
         mode = "reduce-overhead" if backend == "inductor" else None
         self._advance = torch.compile(model.advance, backend=backend, mode=mode, dynamic=False)
-
-    @property
-    def frame_shape(self) -> tuple[int, int, int]:
-        """(C, S, S)."""
-        return self._model.frame_shape
-
-    @property
-    def condition_dim(self) -> int:
-        """Length of c_t."""
-        return self._model.condition_dim
-
-    @property
-    def noise_dim(self) -> int:
-        """Standard normal numbers behind each frame."""
-        return self._model.noise_dim
 
     def begin(self, frames: Tensor, condition: Tensor, noise: Tensor) -> Any:
         """The state after a context."""

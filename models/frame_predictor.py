@@ -119,7 +119,8 @@ class FramePredictor(nn.Module):
 
     def __init__(self, config: FramePredictorConfig) -> None:
         super().__init__()
-        self.config = config
+        self.frame_shape = config.channels, config.frame_size, config.frame_size
+        self.condition_dim, self.noise_dim = config.condition_dim, config.latent_dim
         size, width, features, channels = config.frame_size, config.width, config.feature_dim, config.channels
         condition = config.condition_embedding if config.condition_dim else 0
         self.encoder = VGGEncoder(size, width, features, channels)
@@ -134,21 +135,6 @@ class FramePredictor(nn.Module):
         self.compose = MotionKernels(features, width, config.kernels, config.reach) if config.kernels else None
         # Twice the speed on a CPU; the convolutions hand the layout on to all that they make.
         self.to(memory_format=torch.channels_last)
-
-    @property
-    def frame_shape(self) -> tuple[int, int, int]:
-        """(C, S, S)."""
-        return self.config.channels, self.config.frame_size, self.config.frame_size
-
-    @property
-    def condition_dim(self) -> int:
-        """Length of c_t; 0 without a condition."""
-        return self.config.condition_dim
-
-    @property
-    def noise_dim(self) -> int:
-        """Length of z_t."""
-        return self.config.latent_dim
 
     def forward(
         self,

@@ -109,7 +109,9 @@ class KernelPredictor(nn.Module):
             raise ValueError(
                 f"frame_size is {config.frame_size}, but three halvings need a multiple of {REDUCTION}: use {nearest}"
             )
-        self.config = config
+        self.frame_shape = config.channels, config.frame_size, config.frame_size
+        # No noise: it always draws the same.
+        self.condition_dim, self.noise_dim = config.condition_dim, 0
         width, channels, condition = config.width, config.channels, config.condition_dim
         half, quarter, eighth = width, 2 * width, 4 * width
         self.read_half = conv_block(channels, half, kernel=5, stride=2)
@@ -132,21 +134,6 @@ class KernelPredictor(nn.Module):
         self.to_drawn = nn.Conv2d(half, channels, 3, padding=1)
         # The layout that convolutions are fast in; they hand it on to all that they make.
         self.to(memory_format=torch.channels_last)
-
-    @property
-    def frame_shape(self) -> tuple[int, int, int]:
-        """(C, S, S)."""
-        return self.config.channels, self.config.frame_size, self.config.frame_size
-
-    @property
-    def condition_dim(self) -> int:
-        """Length of c_t; 0 without a condition."""
-        return self.config.condition_dim
-
-    @property
-    def noise_dim(self) -> int:
-        """None: it always draws the same."""
-        return 0
 
     def forward(
         self,
