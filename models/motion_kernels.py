@@ -44,7 +44,7 @@ class MotionKernels(nn.Module):
         self.to_motions = nn.Linear(vector_dim, 4 * kernels)
         self.to_masks = nn.Conv2d(features, kernels + OTHERS, 3, padding=1)
         with torch.no_grad():
-            # They differ at first, or all would learn the same, and are half a pixel wide: wider ones blur step by step.
+            # They differ, or all would learn the same, and are half a pixel wide: wider ones blur step by step.
             self.to_motions.bias.copy_(torch.cat([torch.randn(2 * kernels) / reach, torch.full((2 * kernels,), -1.5)]))
 
     def forward(self, vector: Tensor, features: Tensor, drawn: Tensor, frame: Tensor, first: Tensor) -> Tensor:
