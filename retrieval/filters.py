@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from kineme.retrieval.errors import RetrievalError
 
 MAX_LENGTH = 4000
+MAX_DEPTH = 200
+"""Levels of the parsed expression, counted in its JSON."""
 ALLOWED_NODES = frozenset(
     ("BETWEEN", "CASE", "CAST", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "OPERATOR", "TYPE")
 )
@@ -107,6 +109,9 @@ class MetadataFilter:
         if len(answer["statements"]) != 1:
             raise _refusal(where, "it is more than one statement")
         node: dict[str, Any] = answer["statements"][0]["node"]
+        # Where Python's own limit on recursion lies depends on what else the process has imported.
+        if _depth(node) > MAX_DEPTH:
+            raise _refusal(where, "it is nested too deeply")
         for part in _nodes(node):
             part.pop("query_location", None)
             part.pop("query_location_length", None)
@@ -143,6 +148,15 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
             waiting.extend(item.values())
         elif isinstance(item, list):
             waiting.extend(item)
+
+
+def _depth(tree: Any) -> int:
+    """How deep dicts and lists of a JSON tree are nested."""
+    deepest, level = 0, [tree]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        deepest += 1
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+    return deepest
 
 
 def _first_line(error: object) -> str:

@@ -214,6 +214,7 @@ def test_each_figure_is_the_mean_of_its_frames(predictor_run: Path, digits: Path
         *(f"{name}_{of}_of_n" for name in ("psnr", "ssim") for of in ("mean", "best")),
         *(f"{name}_copy_last" for name in ("psnr", "ssim", "mse", "mae")),
         "psnr_linear",
+        "gain_over_copy_last",
     }
     for name in names:
         steps = [metrics[f"{name}/frame_{step}"] for step in (1, 2, 3, 4)]

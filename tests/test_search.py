@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,18 @@ def test_a_filter_is_one_boolean_expression_and_nothing_else(index: Index, where
         index.filter.rows(where)
     assert "\n" not in str(refusal.value).replace(where, "")
     assert index.filter.rows("true").tolist() == list(range(index.count)), "the table outlives the attempt"
+
+
+def test_a_deep_filter_is_refused_whatever_depth_python_allows(index: Index) -> None:
+    """torch's compiler, imported in the same process, raises the limit."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        with pytest.raises(RetrievalError, match="nested too deeply"):
+            index.filter.rows("not " * 600 + "true")
+    finally:
+        sys.setrecursionlimit(before)
+
 
 
 @pytest.mark.parametrize(
