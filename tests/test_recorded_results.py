@@ -157,3 +157,10 @@ def test_means_of_the_sprites_table_are_those_of_its_runs() -> None:
             if values:
                 assert table["metrics"][f"{row}/{metric}"] == pytest.approx(sum(values) / len(values))
                 assert table["metrics"][f"{row}/{metric}/seeds"] == len(values)
+
+
+def test_an_hour_of_a_core_draws_moving_digits_ahead() -> None:
+    result = recorded("moving-mnist-kernel-cpu.json")
+    assert (result["split"], result["metrics"]["clips"]) == ("test", 10_000)
+    assert result["recipe"]["training"]["minutes"] <= 60
+    assert result["metrics"]["prediction/gain_over_copy_last"] >= 4
