@@ -166,7 +166,6 @@ def test_a_deep_filter_is_refused_whatever_depth_python_allows(index: Index) -> 
         sys.setrecursionlimit(before)
 
 
-
 @pytest.mark.parametrize(
     "where",
     [
