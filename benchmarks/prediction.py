@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from timing import times_plain, wait
 
 from kineme.models.compiled_predictor import CompiledPredictor
 from kineme.models.next_frames import NextFramePredictor, rollout
@@ -105,12 +106,7 @@ def figures(name: str, taken: dict[str, list[float]], frames: int, device: torch
     """Ratios to the plain loop; frames a second, too, where an absolute figure says something: on a GPU."""
     found: dict[str, float] = {}
     for variant, own in taken.items():
-        ratios = [plain / each for plain, each in zip(taken["plain"], own, strict=True)]
-        found |= {
-            f"{name}/{variant}/times_plain": median(ratios),
-            f"{name}/{variant}/times_plain_least": min(ratios),
-            f"{name}/{variant}/times_plain_most": max(ratios),
-        }
+        found |= times_plain(f"{name}/{variant}", taken["plain"], own)
         if device.type == "cuda":
             found[f"{name}/{variant}/frames_a_second"] = frames / median(own)
     return found
@@ -122,11 +118,6 @@ def seconds(draw: Callable[[], None], device: torch.device) -> float:
     draw()
     wait(device)
     return time.perf_counter() - started
-
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

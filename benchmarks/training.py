@@ -26,6 +26,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from timing import times_plain, wait
 from torch.utils.flop_counter import FlopCounterMode
 
 from kineme.pipeline.recipe import Recipe, load_recipe
@@ -74,12 +75,7 @@ def main() -> None:
             seconds_a_step(steps["plain"], args.steps, device)
         flops = counter.get_total_flops() / args.steps
         for name in variants:
-            ratios = [plain / own for plain, own in zip(taken["plain"], taken[name], strict=True)]
-            metrics |= {
-                f"{stage}/{name}/times_plain": median(ratios),
-                f"{stage}/{name}/times_plain_least": min(ratios),
-                f"{stage}/{name}/times_plain_most": max(ratios),
-            }
+            metrics |= times_plain(f"{stage}/{name}", taken["plain"], taken[name])
         fastest = min(variants, key=lambda name: median(taken[name]))
         reduced = "bf16" in VARIANTS[fastest]
         metrics[f"{stage}/flops_a_clip"] = flops / recipe.data.batch_size
@@ -144,11 +140,6 @@ def peak_flops(device: torch.device, precision: torch.dtype) -> float:
     a, b = torch.randn(2, side, side, device=device, dtype=precision)
     fastest = min(seconds_a_step(lambda: torch.mm(a, b), 1, device) for _ in range(10))
     return 2 * side**3 / fastest
-
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def pushing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of simulated pushing: 8 clips to train on and 8 to test, of 12 frames with actions and keypoints."""
     from tiny_runs import make_pushing
 
-    return make_pushing(tmp_path_factory.mktemp("pushing"))
+    return make_pushing(tmp_path_factory.mktemp("pushing")) / "shards"
 
 
 @pytest.fixture(scope="session")

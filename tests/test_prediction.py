@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from predictions import CPU, untrained
 from scipy.ndimage import gaussian_filter
-from tiny_runs import FRAMES, TEST_CLIPS, make_recipe, make_run
+from tiny_runs import FRAMES, TEST_CLIPS, make_pushing, make_run
 from torch import Tensor
 
 from kineme.models.next_frames import predict
@@ -19,19 +20,12 @@ from kineme.pipeline.frame_errors import mae, mse, psnr, psnr_channelwise, ssim
 from kineme.pipeline.frames import to_model
 from kineme.pipeline.protocols.object_error import SEEN_PX, object_errors
 from kineme.pipeline.protocols.prediction import MEASURES, several
-from kineme.pipeline.recipe import dump_recipe
-from kineme.pipeline.run import load_run, save_weights
-from kineme.pipeline.tasks import make_task
-from kineme.shards.engine_local import LocalEngine
-from kineme.shards.ingest import IngestSettings, ingest
+from kineme.pipeline.run import load_run
 from kineme.shards.loader import clip_loader
 from kineme.shards.reader import load_clip_frames
 from kineme.shards.records import read_records
-from kineme.shards.sampling import Sampling
-from kineme.shards.sources.base import FetchOptions
-from kineme.shards.sources.pushing import PushingSource, draw_sequence
+from kineme.shards.sources.pushing import draw_sequence
 
-CPU = torch.device("cpu")
 CONTEXT, LENGTH = 2, 12
 
 PUSHER = f"""
@@ -46,16 +40,7 @@ training: {{epochs: 1, seed: 3, precision: 32-true}}
 @pytest.fixture(scope="module")
 def pushing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """videos/ and shards/ of simulated pushing: 4 clips to train on, 12 to test."""
-    root, source = tmp_path_factory.mktemp("pushing"), PushingSource()
-    source.fetch(root / "videos", FetchOptions(clips=16, frames=LENGTH, train_fraction=0.25))
-    ingest(
-        source,
-        root / "videos",
-        root / "shards",
-        IngestSettings(size=64, sampling=Sampling(clip_frames=LENGTH)),
-        LocalEngine(1),
-    )
-    return root
+    return make_pushing(tmp_path_factory.mktemp("pushing"), train_fraction=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +48,14 @@ def pusher(pushing: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(PUSHER, pushing, tmp_path_factory.mktemp("pusher"))
 
 
-def untrained(folder: Path, *settings: str) -> Path:
+def untrained_blind(folder: Path, *settings: str) -> Path:
     """A run of the same recipe that is told no actions, with its first weights."""
-    blind = ("model.condition_dim=0", "objective.action_columns=null")
-    recipe, run = make_recipe(PUSHER, folder, *blind, *settings), folder / "run"
-    (run / "checkpoints").mkdir(parents=True)
-    (run / "recipe.yaml").write_text(dump_recipe(recipe))
-    torch.manual_seed(0)
-    save_weights(run, recipe, make_task(recipe))
-    return run
+    return untrained(PUSHER, folder, "model.condition_dim=0", "objective.action_columns=null", *settings).folder
 
 
 @pytest.fixture(scope="module")
 def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return untrained(tmp_path_factory.mktemp("blind"))
+    return untrained_blind(tmp_path_factory.mktemp("blind"))
 
 
 def figures(run: Path, root: Path, **options: object) -> dict[str, float]:
@@ -244,7 +223,7 @@ def test_only_predicted_frames_count(pusher: Path, pushing: Path) -> None:
 
 
 def test_a_context_of_one_has_no_line_to_follow(pushing: Path, tmp_path: Path) -> None:
-    metrics = figures(untrained(tmp_path, "objective.context=1"), pushing)
+    metrics = figures(untrained_blind(tmp_path, "objective.context=1"), pushing)
     assert "prediction/psnr_linear" not in metrics
     assert "prediction/psnr_copy_last/frame_11" in metrics
 
@@ -411,7 +390,7 @@ def test_a_run_of_other_clips_is_refused(
     pusher: Path, pushing: Path, tmp_path: Path, settings: list[str], own: int
 ) -> None:
     with pytest.raises(RunError) as error:
-        figures(pusher, pushing, without_actions=untrained(tmp_path, *settings))
+        figures(pusher, pushing, without_actions=untrained_blind(tmp_path, *settings))
     name, value = settings[0].split("=")
     assert f"has {name} {value}" in str(error.value)
     assert str(error.value).endswith(f"train one with --set {name}={own}")

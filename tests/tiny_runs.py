@@ -71,12 +71,12 @@ def make_digits(root: Path) -> Path:
     return root
 
 
-def make_pushing(root: Path) -> Path:
+def make_pushing(root: Path, train_fraction: float = 0.5) -> Path:
     source, frames = find_source("pushing"), 12
-    source.fetch(root / "videos", FetchOptions(clips=16, frames=frames, train_fraction=0.5))
+    source.fetch(root / "videos", FetchOptions(clips=16, frames=frames, train_fraction=train_fraction))
     settings = IngestSettings(sampling=Sampling(clip_frames=frames))
     ingest(source, root / "videos", root / "shards", settings, LocalEngine(1))
-    return root / "shards"
+    return root
 
 
 def make_recipe(text: str, folder: Path, *settings: str) -> Recipe:

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kineme.models.next_frames import predict
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.frame_errors import mae, mse, psnr, psnr_channelwise, ssim
 from kineme.pipeline.frames import to_model
@@ -32,6 +31,7 @@ from kineme.pipeline.protocols.judged import joined
 from kineme.pipeline.protocols.object_error import has_objects, object_errors
 from kineme.pipeline.recipe_sections import Count, Seed
 from kineme.pipeline.run import Run, load_run
+from kineme.pipeline.tasks import TrainingClips
 from kineme.pipeline.tasks.prediction import PredictionTask
 from kineme.shards.loader import clip_loader
 
@@ -99,8 +99,9 @@ def measure_prediction(
     for batch in loader:
         frames = to_model(batch.frames.to(run.device), task.frame_size)
         actions = None if batch.actions is None else batch.actions.to(run.device)
+        clips = TrainingClips(frames, actions, batch.keypoints, batch.records)
         seen, future = frames[:, : task.context], frames[:, task.context :]
-        draws = (_draw(task, frames, actions, noise) for noise in noises)
+        draws = (_draw(task, clips, noise) for noise in noises)
         drawn = {"": next(draws)}
         errors = {name: measure(drawn[""], future) for name, measure in MEASURES.items()}
         if count > 1:
@@ -108,7 +109,7 @@ def measure_prediction(
         errors |= baselines(seen, future)
         errors["gain_over_copy_last"] = errors["psnr"] - errors["psnr_copy_last"]
         if other is not None:
-            drawn["_without_actions"] = _draw(other, frames, None, other_noise)
+            drawn["_without_actions"] = _draw(other, clips, other_noise)
             errors["psnr_without_actions"] = psnr(drawn["_without_actions"], future)
             errors["action_gain"] = errors["psnr"] - errors["psnr_without_actions"]
         curves.append(errors)
@@ -149,12 +150,11 @@ def baselines(seen: Tensor, future: Tensor) -> Curves:
     return curves
 
 
-def _draw(task: PredictionTask, frames: Tensor, actions: Tensor | None, noise: torch.Generator) -> Tensor:
+def _draw(task: PredictionTask, clips: TrainingClips, noise: torch.Generator) -> Tensor:
     """The frames after the context, (B, T - context, C, S, S), from noise that is the same on every device."""
-    batch, time = frames.shape[:2]
-    behind = torch.randn(batch, time - 1, task.model.noise_dim, generator=noise).to(frames.device)
-    seen = frames[:, : task.context]
-    return predict(task.model, seen, time - task.context, task.condition(actions), noise=behind)
+    batch, time = clips.frames.shape[:2]
+    behind = torch.randn(batch, time - 1, task.model.noise_dim, generator=noise)
+    return task.predict(clips, behind.to(clips.frames.device))
 
 
 def _figures(curves: list[Curves], objects: list[dict[str, Tensor]]) -> Metrics:

@@ -90,10 +90,15 @@ class PredictionTask:
         """``psnr`` of the frames that one prediction draws, dB: of each frame, then the mean."""
         return {"psnr": psnr(self.predict(clips), clips.frames[:, self.context :]).mean()}
 
-    def predict(self, clips: TrainingClips) -> Tensor:
-        """The frames after the context as the model draws them: (B, T - context, C, H, W)."""
-        seen = clips.frames[:, : self.context]
-        return predict(self.model, seen, clips.frames.shape[1] - self.context, self.condition(clips.actions))
+    def predict(self, clips: TrainingClips, noise: Tensor | None = None) -> Tensor:
+        """The frames after the context as the model draws them: (B, T - context, C, H, W).
+
+        Args:
+            clips: frames, and the numbers stored with them where the model needs these.
+            noise: behind frames 1 .. T-1, (B, T - 1, noise_dim); drawn if not given.
+        """
+        seen, horizon = clips.frames[:, : self.context], clips.frames.shape[1] - self.context
+        return predict(self.model, seen, horizon, self.condition(clips.actions), noise=noise)
 
     def condition(self, stored: Tensor | None) -> Tensor | None:
         """c_0 .. c_{T-1} from the numbers stored with the frames, (B, T, A); nothing for a model without a condition.
