@@ -4,7 +4,7 @@ From x_{t-1}, the condition c_t and its convolutional LSTMs the network makes a 
 which: `kineme.models.motion_kernels`, after CDNA (Finn, Goodfellow & Levine 2016). Where it differs from theirs:
 
 - three LSTMs at two resolutions rather than seven at three; normalisation is by groups;
-- c_t comes to every place together with the coordinates of the place;
+- c_t comes to every place with the place's coordinates, and with points that c_t names (`kineme.models.condition_map`);
 - it is trained on the squared error, and what is fed back in training is chosen for every clip and frame.
 
 It draws one future: the mean of those that its input leaves open.
@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kineme.models.condition_map import ConditionMap, at_each_place
 from kineme.models.layers import normalise
 from kineme.models.motion_kernels import MotionKernels
 from kineme.models.next_frames import check_condition, check_context, check_frames
@@ -40,6 +41,7 @@ class KernelPredictorConfig:
         kernels: K, how many motions a frame has.
         reach: pixels that a kernel can move, in x and in y; it has 2 reach + 1 places a side.
         condition_dim: length of c_t; 0 for no condition.
+        points: places in the frame that c_t names.
     """
 
     frame_size: int = 64
@@ -48,6 +50,7 @@ class KernelPredictorConfig:
     kernels: int = 10
     reach: int = 6
     condition_dim: int = 0
+    points: int = 6
 
 
 class KernelState(NamedTuple):
@@ -112,17 +115,17 @@ class KernelPredictor(nn.Module):
         self.frame_shape = config.channels, config.frame_size, config.frame_size
         # No noise: it always draws the same.
         self.condition_dim, self.noise_dim = config.condition_dim, 0
-        width, channels, condition = config.width, config.channels, config.condition_dim
+        width, channels = config.width, config.channels
         half, quarter, eighth = width, 2 * width, 4 * width
         self.read_half = conv_block(channels, half, kernel=5, stride=2)
         self.read_quarter = conv_block(half, quarter, stride=2)
-        # What c_t means at a place depends on the place: a position is near it or far from it.
-        self.embed_condition = _at_each_place(condition, quarter)
+        self.map_condition = ConditionMap(config.condition_dim, config.points)
+        self.embed_condition = _place_by_place(self.map_condition.channels, quarter)
         self.near = ConvLSTM(quarter, quarter)
         self.read_eighth = conv_block(quarter, eighth, stride=2)
         self.far = ConvLSTM(eighth, eighth)
         self.write_quarter = conv_block(eighth + quarter, quarter)
-        self.embed_vector = _at_each_place(VECTOR + condition, quarter)
+        self.embed_vector = _place_by_place(VECTOR + self.map_condition.channels, quarter)
         self.join = conv_block(2 * quarter, quarter)
         self.write_half = conv_block(quarter + half, half)
         self.write_full = conv_block(half, half)
@@ -189,12 +192,14 @@ class KernelPredictor(nn.Module):
         """Draw x_t, (B, C, S, S); there is no noise in it."""
         half = self.read_half(state.frame)
         quarter = self.read_quarter(half)
-        quarter = quarter + self.embed_condition(_placed(condition, quarter.shape[2:]))
+        size = quarter.shape[2:]
+        told = self.map_condition(condition, size)
+        quarter = quarter + self.embed_condition(told)
         near, memory_near = self.near(quarter, state.near)
         far, memory_far = self.far(self.read_eighth(near), state.far)
         vector = self.to_vector(far)
-        told = self.embed_vector(_placed(torch.cat([vector, condition], dim=1), near.shape[2:]))
-        quarter = self.join(torch.cat([self.write_quarter(torch.cat([_doubled(far), near], dim=1)), told], dim=1))
+        summary = self.embed_vector(torch.cat([at_each_place(vector, size), told], dim=1))
+        quarter = self.join(torch.cat([self.write_quarter(torch.cat([_doubled(far), near], dim=1)), summary], dim=1))
         full = self.write_full(_doubled(self.write_half(torch.cat([_doubled(quarter), half], dim=1))))
         # As in a VGG decoder: bfloat16 is too coarse for colours.
         drawn = torch.sigmoid(self.to_drawn(full).to(self.to_drawn.weight.dtype))
@@ -202,23 +207,15 @@ class KernelPredictor(nn.Module):
         return frame, KernelState(frame, state.first, memory_near, memory_far)
 
 
-def _at_each_place(inputs: int, outputs: int) -> nn.Sequential:
-    """A small network of what a place is told (`_placed`), the same at every place."""
+def _place_by_place(inputs: int, outputs: int) -> nn.Sequential:
+    """A small network, the same at every place."""
     return nn.Sequential(
-        nn.Conv2d(inputs + 2, 64, 1),
+        nn.Conv2d(inputs, 64, 1),
         nn.LeakyReLU(0.2),
         nn.Conv2d(64, 64, 1),
         nn.LeakyReLU(0.2),
         nn.Conv2d(64, outputs, 1),
     )
-
-
-def _placed(condition: Tensor, size: torch.Size) -> Tensor:
-    """(B, D) at every place of a grid, with the place's y and x in [-1, 1]: (B, D + 2, H, W)."""
-    rows, columns = (torch.linspace(-1, 1, n, device=condition.device, dtype=condition.dtype) for n in size)
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
-    everywhere = condition[:, :, None, None].expand(-1, -1, *size)
-    return torch.cat([everywhere, grid.expand(len(condition), -1, -1, -1)], dim=1)
 
 
 def _doubled(features: Tensor) -> Tensor:

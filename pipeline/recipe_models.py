@@ -104,6 +104,7 @@ class KernelPredictorModel(Section):
     kernels: Count = 10
     reach: Count = 6
     condition_dim: Annotated[int, Field(ge=0)] = 0
+    points: Count = 6
 
 
 class KLAnnealing(Section):
