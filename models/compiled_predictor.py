@@ -27,7 +27,7 @@ class CompiledPredictor:
         self.frame_shape, self.condition_dim, self.noise_dim = model.frame_shape, model.condition_dim, model.noise_dim
         # A step is many small kernels: on a GPU starting them takes longer than running them.
         mode = "reduce-overhead" if backend == "inductor" else None
-        self._advance = torch.compile(model.advance, backend=backend, mode=mode, dynamic=False)
+        self._advance = torch.compile(model.advance, backend=backend, mode=mode, dynamic=False, fullgraph=True)
 
     def begin(self, frames: Tensor, condition: Tensor, noise: Tensor) -> Any:
         """The state after a context."""
@@ -36,7 +36,9 @@ class CompiledPredictor:
     def advance(self, state: Any, condition: Tensor, noise: Tensor) -> tuple[Tensor, Any]:
         """The next frame, and the state to go on from."""
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        drawn: tuple[Tensor, Any] = self._advance(state, condition, noise)
+        # Without it torch leaves LSTMs out, and compiles the pieces between them.
+        with torch._dynamo.config.patch(allow_rnn=True):
+            drawn: tuple[Tensor, Any] = self._advance(state, condition, noise)
         # The next step writes over what a CUDA graph gave.
         kept: tuple[Tensor, Any] = pytree.tree_map_only(torch.Tensor, torch.clone, drawn)
         return kept

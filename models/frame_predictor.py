@@ -104,7 +104,7 @@ class PredictorState(NamedTuple):
     """Where a rollout stands: the newest frame, the last context frame and its skips, and the LSTMs' states."""
 
     frame: Tensor
-    first: Tensor
+    given: Tensor
     skips: list[Tensor]
     predictor: State
     prior: State | None
@@ -212,16 +212,16 @@ class FramePredictor(nn.Module):
         prior, prior_state = self._prior(features, embedded, state.prior)
         z = noise[:, None] if prior is None else prior.sample(noise[:, None])
         drawn, predictor = self._predict_features(features, z, embedded, state.predictor)
-        frame = self._draw(drawn[:, 0], state.skips, state.frame, state.first)
-        return frame, PredictorState(frame, state.first, state.skips, predictor, prior_state)
+        frame = self._draw(drawn[:, 0], state.skips, state.frame, state.given)
+        return frame, PredictorState(frame, state.given, state.skips, predictor, prior_state)
 
-    def _draw(self, features: Tensor, skips: list[Tensor], frame: Tensor, first: Tensor) -> Tensor:
+    def _draw(self, features: Tensor, skips: list[Tensor], frame: Tensor, given: Tensor) -> Tensor:
         """x_t from g_t (B, feature_dim); x_{t-1} and the frame of the skips are needed where it is made by motions."""
         pixels = self.decoder.pixel_features(features, skips)
         drawn = self.decoder.draw(pixels)
         if self.compose is None:
             return drawn
-        composed: Tensor = self.compose(features, pixels, drawn, frame, first)
+        composed: Tensor = self.compose(features, pixels, drawn, frame, given)
         return composed
 
     def _encode(self, frames: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -3,7 +3,7 @@
 From x_{t-1}, the condition c_t and its convolutional LSTMs the network makes a few motions, and which pixel follows
 which: `kineme.models.motion_kernels`, after CDNA (Finn, Goodfellow & Levine 2016). Where it differs from theirs:
 
-- three LSTMs at two resolutions rather than seven at three; normalisation is by groups;
+- two LSTMs rather than seven, at a quarter and an eighth of the resolution; normalisation is by groups;
 - c_t comes to every place with the place's coordinates, and with points that c_t names (`kineme.models.condition_map`);
 - it is trained on the squared error, and what is fed back in training is chosen for every clip and frame.
 
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kineme.models.condition_map import ConditionMap, at_each_place
-from kineme.models.layers import normalise
+from kineme.models.layers import conv_block
 from kineme.models.motion_kernels import MotionKernels
 from kineme.models.next_frames import check_condition, check_context, check_frames
 
@@ -57,18 +57,9 @@ class KernelState(NamedTuple):
     """Where a rollout stands: the newest frame, the last context frame, and the LSTMs' memories."""
 
     frame: Tensor
-    first: Tensor
+    given: Tensor
     near: Memory
     far: Memory
-
-
-def conv_block(in_channels: int, out_channels: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, norm, LeakyReLU(0.2)."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
-        normalise(out_channels),
-        nn.LeakyReLU(0.2, inplace=True),
-    )
 
 
 class ConvLSTM(nn.Module):
@@ -168,7 +159,7 @@ class KernelPredictor(nn.Module):
         for t in range(1, time):
             true = frames[:, t - 1]
             if t <= context:
-                state = state._replace(frame=true, first=true)
+                state = state._replace(frame=true, given=true)
             else:
                 state = state._replace(frame=torch.where(forced[:, t - 1, None, None, None], true, state.frame))
             frame, state = self.advance(state, condition[:, t])
@@ -180,7 +171,7 @@ class KernelPredictor(nn.Module):
         state = self._blank(frames[:, 0])
         for t in range(1, frames.shape[1]):
             _, state = self.advance(state, condition[:, t])
-            state = state._replace(frame=frames[:, t], first=frames[:, t])
+            state = state._replace(frame=frames[:, t], given=frames[:, t])
         return state
 
     def _blank(self, frame: Tensor) -> KernelState:
@@ -203,8 +194,8 @@ class KernelPredictor(nn.Module):
         full = self.write_full(_doubled(self.write_half(torch.cat([_doubled(quarter), half], dim=1))))
         # As in a VGG decoder: bfloat16 is too coarse for colours.
         drawn = torch.sigmoid(self.to_drawn(full).to(self.to_drawn.weight.dtype))
-        frame = self.compose(vector, full, drawn, state.frame, state.first)
-        return frame, KernelState(frame, state.first, memory_near, memory_far)
+        frame = self.compose(vector, full, drawn, state.frame, state.given)
+        return frame, KernelState(frame, state.given, memory_near, memory_far)
 
 
 def _place_by_place(inputs: int, outputs: int) -> nn.Sequential:

@@ -37,10 +37,10 @@ def normalise(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(8, channels, max(1, channels // 8)), channels)
 
 
-def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """3x3 convolution, norm, LeakyReLU(0.2): (B, in_channels, H, W) -> (B, out_channels, H, W)."""
+def conv_block(in_channels: int, out_channels: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, norm, LeakyReLU(0.2): (B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride)."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
+        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
         normalise(out_channels),
         nn.LeakyReLU(0.2, inplace=True),
     )

@@ -4,9 +4,9 @@ After CDNA (Finn, Goodfellow & Levine 2016, "Unsupervised learning for physical 
 section 3.2 and 3.3): K normalised kernels m_k each move the whole frame, and masks say for every pixel which of these
 movements it follows, or from which of three other pictures it is taken:
 
-    x_t = sum_k M_k * (m_k convolved with x_{t-1}) + M_still * x_{t-1} + M_first * x_first + M_drawn * drawn
+    x_t = sum_k M_k * (m_k convolved with x_{t-1}) + M_still * x_{t-1} + M_given * x_given + M_drawn * drawn
 
-The masks sum to 1 at each pixel, x_first is the last context frame (what lies behind that which moved), and ``drawn``
+The masks sum to 1 at each pixel, x_given is the last context frame (what lies behind that which moved), and ``drawn``
 is a picture of the network's own. Where it differs from the paper:
 
 - A kernel is a Gaussian about the place that a pixel comes from, not a number for each of its places: the network says
@@ -50,7 +50,7 @@ class MotionKernels(nn.Module):
             # They differ, or all would learn the same, and are half a pixel wide: wider ones blur step by step.
             self.to_motions.bias.copy_(torch.cat([torch.randn(2 * kernels) / reach, torch.full((2 * kernels,), -1.5)]))
 
-    def forward(self, vector: Tensor, features: Tensor, drawn: Tensor, frame: Tensor, first: Tensor) -> Tensor:
+    def forward(self, vector: Tensor, features: Tensor, drawn: Tensor, frame: Tensor, given: Tensor) -> Tensor:
         """x_t (B, C, H, W) in [0, 1].
 
         In the weights' precision also under autocast: what is drawn is fed back, and errors add up.
@@ -60,14 +60,14 @@ class MotionKernels(nn.Module):
             features: (B, features, H, W).
             drawn: the network's own picture, (B, C, H, W) in [0, 1].
             frame: x_{t-1}, (B, C, H, W).
-            first: x_first, (B, C, H, W).
+            given: x_given, (B, C, H, W).
         """
         with torch.autocast(features.device.type, enabled=False):
             dtype = self.to_masks.weight.dtype
             centre, spread = self.to_motions(vector.to(dtype)).view(len(vector), 2, self.kernels, 2).unbind(1)
             moved = move(frame, self.reach * torch.tanh(centre), SHARPEST + F.softplus(spread), self.reach)
             masks: Tensor = self.to_masks(features.to(dtype)).softmax(dim=1)[:, :, None]
-            pictures = torch.cat([moved, torch.stack([frame, first, drawn], dim=1)], dim=1)
+            pictures = torch.cat([moved, torch.stack([frame, given, drawn], dim=1)], dim=1)
             return (masks * pictures).sum(dim=1)
 
 

@@ -19,11 +19,11 @@ def read_actions(path: Path, frames: int, dim: int) -> NDArray[np.float32]:
     if not path.is_file():
         raise RunError(f"{path}: there is no such file of actions")
     try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        rows = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError):
         raise RunError(f"{path}: not a NumPy array of numbers; write it with numpy.save") from None
-    if not isinstance(rows, np.ndarray) or rows.dtype.kind not in "iuf":
-        raise RunError(f"{path}: not one array of numbers; write it with numpy.save")
+    if rows.dtype.kind not in "iuf":
+        raise RunError(f"{path}: an array of {rows.dtype}, not of numbers; write it with numpy.save")
     if rows.ndim != 2 or rows.shape[1] != dim or len(rows) < frames:
         raise RunError(
             f"{path}: actions of shape {rows.shape}, but {frames} frames need ({frames}, {dim}): a row for each frame "

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.protocols import TEST_SPLIT, Protocol, protocols
-from kineme.pipeline.run import environment, load_run
+from kineme.pipeline.run import environment, load_run, training_environment
 from kineme.shards.manifest import Manifest
 
 
@@ -25,7 +25,7 @@ def evaluate_run(
     split: str | None = None,
     options: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
-    """{protocol, recipe, metrics, split, data, device, seconds, date, command, versions} of a run on a split.
+    """{protocol, recipe, training, metrics, split, data, device, seconds, date, ...} of a run on a split.
 
     Args:
         folder: run folder.
@@ -62,6 +62,7 @@ def evaluate_run(
     return {
         "protocol": name,
         "recipe": run.recipe.model_dump(mode="json"),
+        "training": training_environment(folder),
         "metrics": metrics,
         "split": split,
         "options": dict(options or {}),

@@ -47,6 +47,11 @@ def film_strips(clips: Sequence[Frames], captions: Sequence[str], frames_per_cli
     return _stack([_row(*pair, frames_per_clip) for pair in _pairs(clips, captions)])
 
 
+def given_frames(count: int) -> str:
+    """How a caption says that the first ``count`` frames of a prediction are true ones."""
+    return "the first frame is given" if count == 1 else f"the first {count} frames are given"
+
+
 def contact_sheet(
     query: Frames, query_caption: str, hits: Sequence[tuple[Frames, str]], frames_per_clip: int = 8
 ) -> Image.Image:

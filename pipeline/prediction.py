@@ -90,6 +90,8 @@ def predict(
         )
     if samples < 1:
         raise RunError(f"--samples {samples}: at least 1 is needed")
+    if not 0 <= seed < 2**32:
+        raise RunError(f"--seed {seed}: a number from 0 to 4294967295 is needed")
     if samples > 1 and not task.model.noise_dim:
         raise RunError(f"--samples {samples}: a {run.recipe.kind} run always draws the same future; leave it out")
     condition = task.condition(_actions(actions, context + horizon, task.model.condition_dim, run.device))
@@ -100,6 +102,11 @@ def predict(
         raise DataError(
             f"{clip}: has {len(read.frames)} frames at {read.fps:g} a second, fewer than --context {context}; lower "
             "it, or give a longer clip"
+        )
+    if actions is not None and not _same_rate(read):
+        raise RunError(
+            f"{clip}: {read.source_fps:g} frames a second are sampled at the {read.fps:g} of the training, and "
+            f"{actions} has a row for each frame of one of them; give a clip of {read.fps:g} frames a second"
         )
     model: NextFramePredictor = CompiledPredictor(task.model) if compiled else task.model
     whole = not stream and len(read.frames) == context + horizon
@@ -166,8 +173,7 @@ def _notes(clip: Path, read: Beginning) -> list[str]:
         what = "" if height == width else "its middle square "
         done = f"resized to {size}x{size}" if min(height, width) != size else "is taken"
         notes.append(f"{clip}: {width}x{height} pixels, {what}{done}")
-    # Rates such as 30000/1001 come rounded.
-    if not math.isclose(read.source_fps, read.fps, rel_tol=1e-3):
+    if not _same_rate(read):
         own = f"{read.source_fps:g} frames a second" + (" (assumed of images)" if clip.is_dir() else "")
         notes.append(
             f"{clip}: {own}, sampled at {read.fps:g}, the rate the run was trained at"
@@ -176,3 +182,8 @@ def _notes(clip: Path, read: Beginning) -> list[str]:
             "moves in jerks; a clip of a higher rate is predicted better"
         )
     return notes
+
+
+def _same_rate(read: Beginning) -> bool:
+    # Rates such as 30000/1001 come rounded.
+    return math.isclose(read.source_fps, read.fps, rel_tol=1e-3)

@@ -14,7 +14,7 @@ from torch import Tensor
 from kineme.pipeline.clips import check_suffix, write_clip
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.frames import to_uint8
-from kineme.pipeline.pictures import film_strips, save_picture
+from kineme.pipeline.pictures import film_strips, given_frames, save_picture
 from kineme.pipeline.prediction import Prediction
 from kineme.shards.sample import Frames
 
@@ -24,9 +24,12 @@ _GAP = 2
 _GAP_GREY = 128
 
 
-def check_files(out: Path, *, samples: int, spread: Path | None, stream: bool) -> None:
+def check_files(out: Path, *, clip: Path, samples: int, spread: Path | None, stream: bool) -> None:
     """Refuse files that `write_prediction` cannot write, before the work for them is done, by RunError."""
     check_suffix(out)
+    for name, path in (("out", out), ("spread", spread)):
+        if path is not None and path.resolve() == clip.resolve():
+            raise RunError(f"--{name} {path}: is the clip itself, which would be lost; give another name")
     suffix = out.suffix.lower()
     if stream and suffix != ".mp4":
         raise RunError(
@@ -109,8 +112,7 @@ def prediction_strips(prediction: Prediction, films: Frames) -> Image.Image:
         prediction: what was read and drawn.
         films: all its frames, (N, T, S, S, 3).
     """
-    count = prediction.context
-    given = "the first frame is given" if count == 1 else f"the first {count} frames are given"
+    given = given_frames(prediction.context)
     if len(films) == 1:
         captions = [f"prediction\n{given}"]
     else:

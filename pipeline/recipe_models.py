@@ -117,12 +117,24 @@ class KLAnnealing(Section):
 
 
 class TeacherForcing(Section):
-    """How often the truth is fed back over the training; see `kineme.models.schedules.teacher_forcing_ratio`."""
+    """How often the truth is fed back over the training; see `kineme.models.schedules.teacher_forcing_ratio`.
+
+    ``decay_begin`` is a fraction of the training, which may end by minutes: epoch e of E is e / E.
+    """
 
     start: Share = 1.0
     decay_begin: Share = 0.0
     decay_step: Weight = 0.0
     floor: Share = 0.0
+
+    @model_validator(mode="after")
+    def _falls(self) -> Self:
+        if self.floor > self.start:
+            raise ValueError(
+                f"start is {self.start:g} and floor {self.floor:g}, but the ratio falls from the one to the other; "
+                "lower floor, too"
+            )
+        return self
 
 
 class ShortClips(Section):
@@ -150,6 +162,15 @@ class PredictionObjective(Section):
     condition_std: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
     short_clips: ShortClips | None = None
     teacher_forcing: TeacherForcing = TeacherForcing()
+
+    @model_validator(mode="after")
+    def _scales_whole(self) -> Self:
+        if bool(self.condition_mean) != bool(self.condition_std):
+            raise ValueError(
+                f"condition_mean has {len(self.condition_mean)} numbers and condition_std {len(self.condition_std)}: "
+                "give both, or neither, and they are found in the shards"
+            )
+        return self
 
 
 class FramePredictorObjective(PredictionObjective):

@@ -42,7 +42,7 @@ def _section(section: dict[str, Any], results: Path) -> str:
         lines += [f"{NOT_MEASURED.capitalize()}. Command: `{section['command']}`", ""]
     else:
         lines += [
-            f"Data: {section['data']}. Device: {result['device']}. Date: {result['date']}. "
+            f"Data: {section['data']}. Device: {result['device']}{_trained(result)}. Date: {result['date']}. "
             f"JSON: `{section['result']}`.",
             f"Command: `{section['command']}`",
             "",
@@ -53,6 +53,11 @@ def _section(section: dict[str, Any], results: Path) -> str:
     lines += [_row(["---"] * (5 + len(baselines)))]
     lines += [_figure(figure, metrics, baselines) for figure in section["figures"]]
     return "\n".join([*lines, ""])
+
+
+def _trained(result: dict[str, Any]) -> str:
+    device = result.get("training", {}).get("device")
+    return f", trained on {device}" if device else ""
 
 
 def _figure(figure: dict[str, Any], metrics: dict[str, float], baselines: list[str]) -> str:

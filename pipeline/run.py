@@ -29,6 +29,7 @@ from kineme.pipeline.tasks import Task, make_task
 from kineme.shards.manifest import MANIFEST
 
 RECIPE = "recipe.yaml"
+ENVIRONMENT = "environment.json"
 WEIGHTS = "checkpoints/weights.pt"
 CHECKPOINT = "checkpoints/last.ckpt"
 METRICS = "metrics/metrics.csv"
@@ -166,4 +167,13 @@ def _parse(recipe: str) -> Recipe:
 
 def write_environment(folder: Path) -> None:
     """Write environment.json."""
-    (folder / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+    (folder / ENVIRONMENT).write_text(json.dumps(environment(), indent=2) + "\n")
+
+
+def training_environment(folder: Path) -> dict[str, str]:
+    """``command`` and ``device`` of the training that a run folder comes from; nothing where that is not noted."""
+    try:
+        noted = json.loads((folder / ENVIRONMENT).read_text())
+        return {name: str(noted[name]) for name in ("command", "device")}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}

@@ -141,7 +141,7 @@ class RunKeeper(L.Callback):
 
         if self._clips is None or not isinstance(module, TrainingModule):
             return
-        with evaluating(module.model):
+        with evaluating(module.model, module.device):
             strips = module.task.pictures(self._clips)
         clips, captions = [], []
         for clip in range(len(self._clips.frames)):

@@ -75,8 +75,7 @@ def mean_figures(
         seed: of the numbers that ``measure`` draws.
     """
     sums: dict[str, float] = defaultdict(float)
-    with evaluating(task.model), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with evaluating(task.model, device, seed=seed):
         for batch in (batch.to(device) for batch in batches):
             frames = to_model(batch.frames, task.frame_size)
             clips = TrainingClips(frames, batch.actions, batch.keypoints, batch.records)
@@ -87,13 +86,14 @@ def mean_figures(
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients, for a while."""
+def evaluating(model: nn.Module, device: torch.device, *, seed: int = 0) -> Iterator[None]:
+    """Evaluation mode, no gradients and random numbers of their own, for a while; afterwards all is as before."""
     # Part by part: a task may keep a frozen one in evaluation mode.
     training = [part for part in model.modules() if part.training]
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
             yield
     finally:
         for part in training:

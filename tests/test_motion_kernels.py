@@ -64,7 +64,7 @@ def test_a_narrow_kernel_shifts() -> None:
 
 @pytest.mark.parametrize("chosen", range(KERNELS + OTHERS))
 def test_each_mask_chooses_its_picture(chosen: int) -> None:
-    compose, (frame, first, drawn) = composer(), (random_frames(seed=seed) for seed in range(3))
+    compose, (frame, given, drawn) = composer(), (random_frames(seed=seed) for seed in range(3))
     features, vector = torch.randn(2, 6, 8, 8), torch.randn(2, 4)
     with torch.no_grad():
         nn.init.zeros_(compose.to_masks.weight)
@@ -72,8 +72,8 @@ def test_each_mask_chooses_its_picture(chosen: int) -> None:
     motions = compose.to_motions(vector)
     centres = REACH * motions[:, : 2 * KERNELS].tanh().view(2, KERNELS, 2)
     deviations = SHARPEST + (1 + motions[:, 2 * KERNELS :].exp()).log().view(2, KERNELS, 2)
-    pictures = [*move(frame, centres, deviations, REACH).unbind(1), frame, first, drawn]
-    torch.testing.assert_close(compose(vector, features, drawn, frame, first), pictures[chosen])
+    pictures = [*move(frame, centres, deviations, REACH).unbind(1), frame, given, drawn]
+    torch.testing.assert_close(compose(vector, features, drawn, frame, given), pictures[chosen])
 
 
 def test_frames_stay_between_the_darkest_and_the_lightest() -> None:

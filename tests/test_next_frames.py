@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from kineme.models.compiled_predictor import CompiledPredictor
 from kineme.models.frame_predictor import FramePredictor, FramePredictorConfig
@@ -85,6 +86,19 @@ def test_a_compiled_step_draws_the_same(make: type) -> None:
     assert (compiled.condition_dim, compiled.noise_dim) == (model.condition_dim, model.noise_dim)
     with torch.inference_mode():
         torch.testing.assert_close(predict(compiled, context, 4, noise=noise), predict(model, context, 4, noise=noise))
+
+
+@pytest.mark.parametrize("make", [cvae, kernels])
+def test_what_is_kept_does_not_grow(make: type) -> None:
+    model: NextFramePredictor = make()
+    no_condition = torch.empty(1, 2, 0)
+    with torch.inference_mode():
+        state = model.begin(torch.rand(1, 2, *model.frame_shape), no_condition, torch.randn(1, 1, model.noise_dim))
+        sizes = []
+        for _ in range(30):
+            _, state = model.advance(state, no_condition[:, 0], torch.randn(1, model.noise_dim))
+            sizes.append(sum(tensor.numel() for tensor in tree_leaves(state) if tensor is not None))
+    assert set(sizes) == {sizes[0]}
 
 
 def test_what_is_wrong_is_said_at_the_call() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from predictions import films, untrained
 from tiny_runs import PREDICTOR
+from video_files import write_video
 
 from kineme.models.next_frames import rollout
 from kineme.pipeline.errors import RunError
@@ -65,6 +66,7 @@ def test_actions_that_do_not_fit(conditioned: Run, clip: Path, tmp_path: Path) -
     np.save(tmp_path / "objects.npy", np.array([[1, None]] * 6), allow_pickle=True)
     np.savez(tmp_path / "several.npy.npz", np.zeros((6, 2)))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "flat.npy").read_bytes()[:-8])
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "several.npy.npz").read_bytes()[:-8])
     (tmp_path / "text.npy").write_text("0 0\n" * 6)
     (tmp_path / "empty.npy").touch()
     cases = {
@@ -76,10 +78,11 @@ def test_actions_that_do_not_fit(conditioned: Run, clip: Path, tmp_path: Path) -
         "none.npy": r"actions of shape \(0, 2\)",
         "wide.npy": r"actions of shape \(6, 3\), but 6 frames need \(6, 2\)",
         "flat.npy": r"actions of shape \(12,\)",
-        "words.npy": "not one array of numbers",
+        "words.npy": "an array of <U4, not of numbers",
         "objects.npy": "not a NumPy array of numbers",
-        "several.npy.npz": "not one array of numbers",
+        "several.npy.npz": "not a NumPy array of numbers",
         "cut.npy": "not a NumPy array of numbers",
+        "cut.npz": "not a NumPy array of numbers",
         "text.npy": "not a NumPy array of numbers",
         "empty.npy": "not a NumPy array of numbers",
     }
@@ -90,6 +93,14 @@ def test_actions_that_do_not_fit(conditioned: Run, clip: Path, tmp_path: Path) -
         assert "\n" not in str(error.value)
     with pytest.raises(RunError, match=r"--actions is missing: .* 2 numbers a frame; give \(6, 2\)"):
         predict(conditioned, clip)
+
+
+def test_actions_of_another_rate(conditioned: Run, tmp_path: Path) -> None:
+    """The row that leads to a frame is not the one before it where frames were left out."""
+    np.save(tmp_path / "actions.npy", np.zeros((6, 2)))
+    write_video(tmp_path / "clip.mp4", fps=50)
+    with pytest.raises(RunError, match=r"50 frames a second are sampled at the 25 of the training.*give a clip of 25"):
+        predict(conditioned, tmp_path / "clip.mp4", actions=tmp_path / "actions.npy")
 
 
 def test_of_a_long_file_of_actions_only_what_is_needed_is_read(conditioned: Run, clip: Path, tmp_path: Path) -> None:

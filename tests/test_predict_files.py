@@ -187,6 +187,10 @@ def test_the_command_says_what_it_did(
         (["--out", "x.png", "--spread", "s.mp4", "--samples", "2"], "--spread s.mp4: the spread is drawn as a picture"),
         (["--out", "x.png", "--spread", "x.png", "--samples", "2"], "--spread x.png: is the file of --out, too"),
         (["--out", "x.mp4", "--spread", "s.png", "--samples", "2", "--stream"], "--spread s.png: shows all frames"),
+        (["--out", "x.mp4", "--horizon", "0"], "--horizon 0: at least 1 is needed"),
+        (["--out", "x.mp4", "--context", "0"], "--context 0: at least 1 is needed"),
+        (["--out", "x.mp4", "--samples", "0"], "--samples 0: at least 1 is needed"),
+        (["--out", "x.mp4", "--seed", "-1"], "--seed -1: a number from 0 to 4294967295 is needed"),
         (["--out", "x.mp4", "--context", "9", "--horizon", "1"], "has 8 frames at 25 a second, fewer than --context 9"),
     ],
 )
@@ -205,3 +209,21 @@ def test_what_the_command_refuses_is_one_line(
     assert line.startswith("kineme: ")
     assert expected in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--out", "--spread"])
+def test_the_clip_is_not_written_over(
+    option: str,
+    predictor_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_video(tmp_path / "clip.mp4")
+    before = (tmp_path / "clip.mp4").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    files = {"--out": "x.png", "--spread": "y.png", option: "../" + tmp_path.name + "/clip.mp4"}
+    arguments = [word for pair in files.items() for word in pair]
+    assert call(monkeypatch, "predict", predictor_run, "clip.mp4", "--samples", 2, *arguments) == 2
+    assert "is the clip itself, which would be lost" in capsys.readouterr().err
+    assert (tmp_path / "clip.mp4").read_bytes() == before

@@ -13,7 +13,13 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe import Recipe
 from kineme.pipeline.tasks import TrainingClips, complete_recipe, make_task
 from kineme.pipeline.tasks.prediction import PredictionTask
+from kineme.shards.engine_local import LocalEngine
+from kineme.shards.hold_out import HoldOut
+from kineme.shards.ingest import IngestSettings, ingest
 from kineme.shards.loader import clip_loader
+from kineme.shards.sampling import Sampling
+from kineme.shards.sources.base import FetchOptions
+from kineme.shards.sources.registry import find_source
 
 KERNELS = PREDICTOR.replace("kind: frame-predictor", "kind: kernel-predictor").replace(
     "{frame_size: 32, width: 2, feature_dim: 6, hidden_dim: 8, latent_dim: 3}",
@@ -73,6 +79,32 @@ def test_training_finds_the_scale_of_a_condition_in_the_training_clips(pushing: 
     assert complete_recipe(make_recipe(PREDICTOR, tmp_path), pushing).objective.condition_mean == []
 
 
+def test_what_is_held_out_is_not_in_the_scale(pushing: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(PREDICTOR, tmp_path, *WITH_ACTIONS, "data.held_out=0.5")
+    windows = clip_loader(
+        pushing, batch_size=1, clip_frames=6, split="train", shuffle=True, hold_out=HoldOut(recipe.data.held_out)
+    )
+    rows = torch.cat([clip.actions for clip in windows if clip.actions is not None])
+    assert 0 < len(rows) < 8
+    found = complete_recipe(recipe, pushing).objective.condition_mean
+    assert found == pytest.approx(rows.flatten(0, 1).mean(dim=0).tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("setting", [{"frame_step": 2}, {"fps": 2.0}])
+def test_shards_without_the_action_of_each_frame_are_refused(
+    setting: dict[str, float], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root, source = tmp_path_factory.mktemp("sampled"), find_source("pushing")
+    source.fetch(root / "videos", FetchOptions(clips=2, frames=12, train_fraction=1))
+    settings = IngestSettings(sampling=Sampling(clip_frames=6, **setting))
+    ingest(source, root / "videos", root / "shards", settings, LocalEngine(1))
+    ((name, value),) = setting.items()
+    with pytest.raises(RunError, match=f"ingested with --{name.replace('_', '-')} {value:g}, but the actions of the"):
+        complete_recipe(make_recipe(PREDICTOR, tmp_path, *WITH_ACTIONS), root / "shards")
+    state_alone = make_recipe(PREDICTOR, tmp_path, "model.condition_dim=7", "objective.action_columns=0")
+    assert len(complete_recipe(state_alone, root / "shards").objective.condition_mean) == 7
+
+
 @pytest.mark.parametrize("text", KINDS)
 def test_clips_are_short_until_it_is_time(text: str, tmp_path: Path) -> None:
     """What comes behind the short clip changes nothing at first, and something later."""
@@ -93,14 +125,15 @@ def test_clips_are_short_until_it_is_time(text: str, tmp_path: Path) -> None:
 def test_pictures_and_validation_are_of_the_frames_behind_the_context(text: str, tmp_path: Path) -> None:
     task, clips = make(text, tmp_path), random_clips()
     with torch.no_grad():
+        torch.manual_seed(0)
         strips = task.pictures(clips)
         torch.manual_seed(0)
         drawn = task.predict(clips)
         torch.manual_seed(0)
         psnr = task.validate(clips)["psnr"]
     assert torch.equal(strips["truth"], clips.frames)
-    assert strips["prediction"].shape == clips.frames.shape
-    assert torch.equal(strips["prediction"][:, :2], clips.frames[:, :2])
+    shown = strips["prediction\nthe first 2 frames are given"]
+    assert torch.equal(shown, torch.cat([clips.frames[:, :2], drawn], dim=1))
     errors = [(drawn[b, t] - clips.frames[b, 2 + t]).square().mean() for b in range(2) for t in range(4)]
     assert psnr == pytest.approx(sum(-10 * error.log10().item() for error in errors) / 8, abs=1e-4)
 
@@ -116,9 +149,10 @@ def test_pictures_and_validation_are_of_the_frames_behind_the_context(text: str,
         ),
         (["model.condition_dim=2", "objective.action_columns=3"], "action_columns is 3, but model.condition_dim is 2"),
         (
-            ["model.condition_dim=2", "objective.condition_mean=[0]"],
+            ["model.condition_dim=2", "objective.condition_mean=[0]", "objective.condition_std=[1, 1]"],
             "have 1 and 2 numbers, but model.condition_dim is 2",
         ),
+        (["model.condition_dim=2", "data.frame_step=2"], "data.frame_step is 2, but the actions of the frames in betw"),
     ],
 )
 def test_a_recipe_that_does_not_fit_together_is_refused(settings: list[str], message: str, tmp_path: Path) -> None:

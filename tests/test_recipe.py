@@ -79,6 +79,18 @@ def test_a_mistake_is_named(text: str, expected: str, tmp_path: Path) -> None:
     assert refusal(VAE + text, tmp_path).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("teacher_forcing={start: 0.2, floor: 0.5}", "objective.teacher_forcing: start is 0.2 and floor 0.5, but"),
+        ("condition_mean=[0, 0]", "objective: condition_mean has 2 numbers and condition_std 0: give both, or neither"),
+    ],
+)
+def test_settings_of_an_objective_that_go_together(setting: str, expected: str, tmp_path: Path) -> None:
+    line = refusal("kind: kernel-predictor", tmp_path, f"objective.{setting}")
+    assert line.startswith(expected)
+
+
 def test_nested_sections_know_their_keys(tmp_path: Path) -> None:
     line = refusal("kind: frame-predictor\nobjective: {kl: {cycle: 2}}", tmp_path)
     assert line == "unknown key objective.kl.cycle (did you mean cycles?); known here: kind, beta, cycles, ratio"

@@ -66,6 +66,13 @@ def test_a_figure(asked: dict[str, object], expected: list[str], tmp_path: Path)
     assert {"## A section", "What it is about.", "Command: `kineme evaluate`"} <= set(lines)
 
 
+def test_the_device_of_the_training(tmp_path: Path) -> None:
+    lines = page(
+        tmp_path, {"title": "a figure"}, {**RESULT, "training": {"command": "kineme train", "device": "a GPU"}}
+    )
+    assert any("Device: a processor, trained on a GPU. Date:" in line for line in lines)
+
+
 def test_nothing_is_reached_where_nothing_was_measured(tmp_path: Path) -> None:
     lines = page(tmp_path, {"title": "a figure", "metric": "good", "goal": 3, "of": "good/chance"}, result=None)
     assert cells(lines[-1]) == ["a figure", "", "not measured", "", "", ">= 3 x chance", ""]

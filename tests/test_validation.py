@@ -202,15 +202,20 @@ def test_at_most_so_many_clips_the_first_ones(digits: Path, tmp_path: Path) -> N
     assert sum(len(batch) for batch in held_out_batches(data, digits / "shards")) == 20
 
 
-def test_each_part_is_afterwards_in_the_mode_that_it_had() -> None:
+def test_all_is_afterwards_as_it_was() -> None:
     network = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Sequential(torch.nn.Dropout()))
     network[0].eval()
     modes = [part.training for part in network.modules()]
-    with evaluating(network):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    with evaluating(network, torch.device("cpu")):
+        torch.rand(5)
         assert not any(part.training for part in network.modules())
         assert not torch.is_grad_enabled()
     assert [part.training for part in network.modules()] == modes
     assert torch.is_grad_enabled()
+    assert torch.equal(torch.rand(2), expected)
 
 
 @pytest.mark.parametrize(

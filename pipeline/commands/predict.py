@@ -13,12 +13,11 @@ def predict(
     clip: Annotated[Path, typer.Argument(metavar="CLIP", help="A video, or a folder of numbered images.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="What to write: .mp4, .gif or .png.")],
     context: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="True frames to start from; as in the training if left out.")
+        int | None, typer.Option(metavar="N", help="True frames to start from; as in the training if left out.")
     ] = None,
     horizon: Annotated[
         int | None,
         typer.Option(
-            min=1,
             metavar="M",
             help="Frames to draw, at most 1000 without --stream; if left out, as many as follow the context in a clip "
             "of the training.",
@@ -33,7 +32,7 @@ def predict(
         ),
     ] = None,
     samples: Annotated[
-        int, typer.Option(min=1, metavar="K", help="Futures to draw: those of the seeds S, S + 1 and so on.")
+        int, typer.Option(metavar="K", help="Futures to draw: those of the seeds S, S + 1 and so on.")
     ] = 1,
     spread: Annotated[
         Path | None,
@@ -49,9 +48,7 @@ def predict(
         bool,
         typer.Option("--compile", help="Compile the step from frame to frame first: worth it for thousands of them."),
     ] = False,
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, metavar="S", help="Another seed draws another future.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="S", help="Another seed draws another future.")] = 0,
 ) -> None:
     """Draw the frames that follow the first frames of a clip.
 
@@ -67,7 +64,7 @@ def predict(
     from kineme.pipeline.prediction_pictures import check_files, write_prediction
     from kineme.pipeline.run import load_run
 
-    check_files(out, samples=samples, spread=spread, stream=stream)
+    check_files(out, clip=clip, samples=samples, spread=spread, stream=stream)
     prediction = start(
         load_run(run),
         clip,

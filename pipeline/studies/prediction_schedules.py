@@ -9,7 +9,7 @@ Every run is measured on clips held out of the training split, at most 256, neve
 - psnr: of predicted frames, dB, as in training's validation; the mean over 5 drawn futures of every clip.
 - kl: of q(z_t | x, c) from the prior, nats a frame.
 - reconstruction: the mean squared error of frames 1 .. T-1 with z from the posterior. Own frames are fed back after the
-  context, whatever the run was trained with: so it differs from what psnr sees by z alone.
+  context, whatever the run was trained with. Unlike psnr it counts the frames of the context, too, but the first.
 
 The report gives curves for its own setting and no table: the fractions of the training at which teacher forcing decays
 are ours.

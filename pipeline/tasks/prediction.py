@@ -15,13 +15,17 @@ from kineme.models.next_frames import predict
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.frame_errors import psnr
 from kineme.pipeline.optimisation import ParameterGroup, one_group, one_stage
+from kineme.pipeline.pictures import given_frames
 from kineme.pipeline.recipe import FramePredictorRecipe, KernelPredictorRecipe, PredictionObjective
 from kineme.pipeline.tasks import TrainingClips
+from kineme.shards.hold_out import HoldOut
 from kineme.shards.loader import clip_loader
+from kineme.shards.manifest import Manifest
 
 Losses = Callable[[Tensor, Tensor | None, int, float], dict[str, Tensor]]
 """Frames (B, T, C, H, W), the condition (B, T, D), true frames to start from, the done fraction of the training ->
 `Task.losses`."""
+_OMITTED = "but the actions of the frames in between, which lead to the next one, are not among those that are read"
 STATISTICS_CLIPS = 512
 """Of so many clips the mean and deviation of a condition are taken."""
 
@@ -44,6 +48,11 @@ class PredictionTask:
         objective, numbers = recipe.objective, model.condition_dim
         check_lengths(objective, recipe.data.clip_frames)
         actions = numbers if objective.action_columns is None else objective.action_columns
+        if numbers and actions and recipe.data.frame_step > 1:
+            raise RunError(
+                f"data.frame_step is {recipe.data.frame_step}, {_OMITTED}; set it to 1, or objective.action_columns to "
+                "0 to tell the network the state alone"
+            )
         if numbers and actions > numbers:
             raise RunError(
                 f"objective.action_columns is {actions}, but model.condition_dim is {numbers}: a frame has no more "
@@ -83,8 +92,8 @@ class PredictionTask:
 
     def pictures(self, clips: TrainingClips) -> dict[str, Tensor]:
         """The truth, and below it the context followed by one prediction."""
-        drawn = self.predict(clips)
-        return {"truth": clips.frames, "prediction": torch.cat([clips.frames[:, : self.context], drawn], dim=1)}
+        shown = torch.cat([clips.frames[:, : self.context], self.predict(clips)], dim=1)
+        return {"truth": clips.frames, f"prediction\n{given_frames(self.context)}": shown}
 
     def validate(self, clips: TrainingClips) -> dict[str, Tensor]:
         """``psnr`` of the frames that one prediction draws, dB: of each frame, then the mean."""
@@ -141,22 +150,42 @@ def check_lengths(objective: PredictionObjective, clip_frames: int) -> None:
 def complete_prediction(
     recipe: FramePredictorRecipe | KernelPredictorRecipe, shards: Path
 ) -> FramePredictorRecipe | KernelPredictorRecipe:
-    """The recipe with the mean and deviation of each number of its condition, as the shards have them.
+    """The recipe with the mean and deviation of each number of its condition, as the training clips have them.
 
     A number that is always the same counts as it is.
 
     Raises:
-        RunError: the shards hold no such numbers, or not so many.
+        RunError: the shards hold no such numbers, or not so many, or not the action of each frame.
         DataError: the shards cannot be read, or hold no clip of the split.
     """
     o, data, wanted = recipe.objective, recipe.data, recipe.model.condition_dim
-    if not wanted or (o.condition_mean and o.condition_std):
+    if wanted and o.action_columns != 0:
+        _check_rate(shards)
+    if not wanted or o.condition_mean:
         return recipe
-    clips = clip_loader(shards, batch_size=1, clip_frames=data.clip_frames, split=data.split, shuffle=True)
+    clips = clip_loader(
+        shards,
+        batch_size=1,
+        clip_frames=data.clip_frames,
+        split=data.split,
+        shuffle=True,
+        hold_out=HoldOut(data.held_out),
+    )
     rows = torch.cat([_stored(clip.actions, wanted) for clip in islice(clips, STATISTICS_CLIPS)]).flatten(0, 1)
     std = rows.std(dim=0)
     found = {"condition_mean": rows.mean(dim=0).tolist(), "condition_std": torch.where(std > 0, std, 1.0).tolist()}
     return recipe.model_copy(update={"objective": o.model_copy(update=found)})
+
+
+def _check_rate(shards: Path) -> None:
+    """Refuse shards for which an ingest took some frames of a video and left others out, by RunError."""
+    settings = Manifest.load(shards).settings
+    for name in ("frame_step", "fps"):
+        if settings[name] not in (1, None):
+            raise RunError(
+                f"{shards}: ingested with --{name.replace('_', '-')} {settings[name]:g}, {_OMITTED}; ingest without, "
+                "or set objective.action_columns to 0 to tell the network the state alone"
+            )
 
 
 def _stored(numbers: Tensor | None, wanted: int) -> Tensor:
