@@ -1,30 +1,27 @@
-"""The measure of predicted frames: errors, baselines, draws and objects against references written out here."""
+"""The measure of predicted frames: errors, baselines, draws and objects against references in plain loops."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from frame_references import SLOW, random_frames
 from predictions import CPU, untrained
-from scipy.ndimage import gaussian_filter
 from tiny_runs import FRAMES, TEST_CLIPS, make_pushing, make_run
-from torch import Tensor
 
 from kineme.models.next_frames import predict
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.evaluation import evaluate_run
-from kineme.pipeline.frame_errors import mae, mse, psnr, psnr_channelwise, ssim
+from kineme.pipeline.frame_errors import ssim
 from kineme.pipeline.frames import to_model
-from kineme.pipeline.protocols.object_error import SEEN_PX, object_errors
+from kineme.pipeline.protocols.object_error import object_errors
 from kineme.pipeline.protocols.prediction import MEASURES, several
 from kineme.pipeline.run import load_run
 from kineme.shards.loader import clip_loader
 from kineme.shards.reader import load_clip_frames
 from kineme.shards.records import read_records
-from kineme.shards.sources.pushing import draw_sequence
 
 CONTEXT, LENGTH = 2, 12
 
@@ -65,102 +62,6 @@ def figures(run: Path, root: Path, **options: object) -> dict[str, float]:
     return metrics
 
 
-def random_frames(*shape: int, seed: int = 0) -> Tensor:
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-# Errors of frames, (C, H, W) each, by plain loops
-
-
-def slow_psnr(a: np.ndarray, b: np.ndarray) -> float:
-    error = float(np.mean((a - b) ** 2))
-    return 100.0 if error == 0 else min(100.0, 10 * math.log10(1 / error))
-
-
-def slow_psnr_channelwise(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.mean([slow_psnr(one, other) for one, other in zip(a, b, strict=True)]))
-
-
-def slow_ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """One window after the other, (2 ma mb + c1) (2 sab + c2) / (ma^2 + mb^2 + c1) (sa^2 + sb^2 + c2)."""
-    place = np.arange(11) - 5
-    line = np.exp(-(place**2) / (2 * 1.5**2))
-    window = np.outer(line, line) / line.sum() ** 2
-    values = []
-    for one, other in zip(a, b, strict=True):
-        one, other = (np.pad(channel, 5, mode="reflect") for channel in (one, other))
-        for y in range(a.shape[1]):
-            for x in range(a.shape[2]):
-                p, q = (channel[y : y + 11, x : x + 11] for channel in (one, other))
-                mp, mq = (window * p).sum(), (window * q).sum()
-                vp, vq = (window * (p - mp) ** 2).sum(), (window * (q - mq) ** 2).sum()
-                both = (window * (p - mp) * (q - mq)).sum()
-                c1, c2 = 0.01**2, 0.03**2
-                values.append((2 * mp * mq + c1) * (2 * both + c2) / ((mp**2 + mq**2 + c1) * (vp + vq + c2)))
-    return float(np.mean(values))
-
-
-def slow_sum(a: np.ndarray, b: np.ndarray, power: int) -> float:
-    channels, height, width = a.shape
-    total = 0.0
-    for y in range(height):
-        for x in range(width):
-            total += sum(abs(float(a[c, y, x]) - float(b[c, y, x])) ** power for c in range(channels)) / channels
-    return total
-
-
-SLOW = {
-    "psnr": slow_psnr,
-    "psnr_channelwise": slow_psnr_channelwise,
-    "ssim": slow_ssim,
-    "mse": lambda a, b: slow_sum(a, b, 2),
-    "mae": lambda a, b: slow_sum(a, b, 1),
-}
-
-
-@pytest.mark.parametrize("name", SLOW)
-def test_errors_against_slow_references(name: str) -> None:
-    truth = random_frames(2, 3, 3, 12, 14)
-    # From hardly off to something else.
-    drawn = truth + torch.linspace(0.02, 1, 6).view(2, 3, 1, 1, 1) * (random_frames(2, 3, 3, 12, 14, seed=1) - truth)
-    values = MEASURES[name](drawn, truth)
-    assert values.shape == (2, 3)
-    for b in range(2):
-        for t in range(3):
-            expected = SLOW[name](drawn[b, t].double().numpy(), truth[b, t].double().numpy())
-            assert values[b, t].item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_equal_frames() -> None:
-    truth = random_frames(2, 3, 3, 16, 16)
-    assert torch.equal(psnr(truth, truth), torch.full((2, 3), 100.0))
-    torch.testing.assert_close(ssim(truth, truth), torch.ones(2, 3))
-    assert mse(truth, truth).abs().max() == mae(truth, truth).abs().max() == 0
-    off = truth.clone()
-    off[1, 2] += 0.1
-    assert psnr(off, truth)[1, 2].item() == pytest.approx(20, abs=1e-3)
-    assert (psnr(off, truth) == 100).sum() == 5
-
-
-def test_the_two_conventions_of_psnr_differ_where_the_channels_do() -> None:
-    truth = torch.zeros(1, 1, 3, 4, 4)
-    drawn = truth.clone()
-    drawn[:, :, 0], drawn[:, :, 1:] = 0.1, 0.01
-    assert psnr_channelwise(drawn, truth).item() == pytest.approx((20 + 40 + 40) / 3, abs=1e-3)
-    assert psnr(drawn, truth).item() == pytest.approx(10 * math.log10(3 / (0.01 + 2 * 0.0001)), abs=1e-3)
-
-
-def test_grey_frames_in_three_channels_have_the_errors_of_one() -> None:
-    drawn, truth = random_frames(2, 3, 1, 12, 12), random_frames(2, 3, 1, 12, 12, seed=1)
-    for measure in MEASURES.values():
-        torch.testing.assert_close(
-            measure(drawn.expand(-1, -1, 3, -1, -1), truth.expand(-1, -1, 3, -1, -1)), measure(drawn, truth)
-        )
-
-
-# The protocol
-
-
 def test_baselines_against_slow_references(predictor_run: Path, digits: Path) -> None:
     metrics = figures(predictor_run, digits)
     records = [record for record in read_records(digits / "shards") if record.split == "test"]
@@ -175,7 +76,7 @@ def test_baselines_against_slow_references(predictor_run: Path, digits: Path) ->
             expected = np.mean([SLOW[name](*pair) for pair in pairs])
             assert metrics[f"prediction/{name}_copy_last/frame_{step + 1}"] == pytest.approx(expected, rel=1e-4)
         linear = [np.clip(clip[1] + (step + 1) * (clip[1] - clip[0]), 0, 1) for clip in clips]
-        expected = np.mean([slow_psnr(drawn, clip[2 + step]) for drawn, clip in zip(linear, clips, strict=True)])
+        expected = np.mean([SLOW["psnr"](drawn, clip[2 + step]) for drawn, clip in zip(linear, clips, strict=True)])
         assert metrics[f"prediction/psnr_linear/frame_{step + 1}"] == pytest.approx(expected, rel=1e-4)
     tensors = torch.from_numpy(clips)
     expected = ssim(tensors[:, 1:2].expand_as(tensors[:, 2:]), tensors[:, 2:]).mean().item()
@@ -266,95 +167,17 @@ def test_a_model_that_always_draws_the_same_is_not_asked_twice(pusher: Path, pus
     assert "\n" not in str(error.value)
 
 
-# Objects
-
-
-def sequences(count: int) -> tuple[Tensor, Tensor]:
-    """Simulated clips (N, T, 3, 64, 64) uint8 and the centres of their objects (N, T, 4, 2)."""
-    videos = [draw_sequence(LENGTH, np.random.default_rng((11, index))) for index in range(count)]
-    frames = torch.from_numpy(np.stack([video.frames for video in videos])).movedim(-1, 2)
-    return frames, torch.from_numpy(np.stack([video.keypoints for video in videos]))
-
-
-@pytest.fixture(scope="module")
-def scenes() -> tuple[Tensor, Tensor]:
-    return sequences(40)
-
-
-def errors(
-    scenes: tuple[Tensor, Tensor], size: int = 64, truth: Tensor | None = None, **drawn: Tensor
-) -> dict[str, Tensor]:
-    """Between the second frame and the last."""
-    frames, places = to_model(scenes[0], size), scenes[1][:, [1, -1]]
-    return object_errors(frames[:, 1], frames[:, -1] if truth is None else truth, drawn, places, (64, 64))
-
-
-@pytest.mark.parametrize("size", [64, 32, 128])
-def test_objects_are_found_where_they_are(scenes: tuple[Tensor, Tensor], size: int) -> None:
-    last = to_model(scenes[0][:, -1:], size)[:, 0]
-    found = errors(scenes, size, _itself=last)
-    moved = (scenes[1][:, -1] - scenes[1][:, 1]).norm(dim=-1)
-    pushed = int((moved >= 4).sum())
-    # The arm hides some of those that it pushes.
-    assert 0.8 * pushed < len(found["object_error_px_truth"]) <= pushed
-    assert found["object_error_px_truth"].mean() < (0.45 if size == 32 else 0.35)
-    assert torch.equal(found["object_error_px_itself"], found["object_error_px_truth"])
-    assert (found["objects_found_itself"] == 1).all()
-    assert (found["object_error_px_still"] >= 4).all()
-
-
-def test_blurred_objects_are_found_too(scenes: tuple[Tensor, Tensor]) -> None:
-    last = to_model(scenes[0][:, -1:], 64)[:, 0]
-    blurred = torch.from_numpy(gaussian_filter(last.numpy(), (0, 0, 1.5, 1.5)))
-    found = errors(scenes, _blurred=blurred)
-    assert found["objects_found_blurred"].mean() > 0.95
-    assert (found["object_error_px_blurred"] - found["object_error_px_truth"]).abs().median() < 0.2
-
-
-def test_objects_that_stayed_are_off_by_their_way(scenes: tuple[Tensor, Tensor]) -> None:
-    before = to_model(scenes[0][:, 1:2], 64)[:, 0]
-    found = errors(scenes, _copied=before)
-    assert (found["object_error_px_copied"] - found["object_error_px_still"]).abs().median() < 0.5
-
-
-def test_objects_that_are_not_drawn_have_stayed(scenes: tuple[Tensor, Tensor]) -> None:
-    frames = to_model(scenes[0][:, -1:], 64)[:, 0]
-    table = frames.flatten(2).median(dim=2).values[:, :, None, None].expand_as(frames)
-    found = errors(scenes, _empty=table)
-    assert (found["objects_found_empty"] == 0).all()
-    assert torch.equal(found["object_error_px_empty"], found["object_error_px_still"])
-
-
-def test_objects_that_the_true_frame_hides_do_not_count(scenes: tuple[Tensor, Tensor]) -> None:
-    """A grey bar over the left half of each true frame."""
-    truth = to_model(scenes[0][:, -1:], 64)[:, 0]
-    truth[..., :32] = 0.5
-    x, moved = scenes[1][:, -1, :, 0], (scenes[1][:, -1] - scenes[1][:, 1]).norm(dim=-1) >= 4
-    whole, half = errors(scenes), errors(scenes, truth=truth)
-    assert (half["object_error_px_truth"] <= SEEN_PX).all()
-    assert len(half["object_error_px_truth"]) <= (moved & (x > 31.5 - SEEN_PX)).sum() < moved.sum()
-    assert len(half["object_error_px_truth"]) < len(whole["object_error_px_truth"])
-
-
-def test_still_scenes_have_no_objects_to_look_for(scenes: tuple[Tensor, Tensor]) -> None:
-    frames, places = scenes
-    still = places[:, 1:2].expand(-1, LENGTH, -1, -1)
-    assert {len(values) for values in errors((frames, still), _any=frames[:, -1] / 255).values()} == {0}
-
-
 def test_objects_of_a_run(pusher: Path, pushing: Path) -> None:
     metrics = figures(pusher, pushing)
     (batch,) = clip_loader(pushing / "shards", batch_size=64, clip_frames=LENGTH, split="test")
     assert batch.keypoints is not None
-    expected = errors((batch.frames, batch.keypoints), 32)
+    frames = to_model(batch.frames, 32)
+    expected = object_errors(frames[:, 1], frames[:, -1], {}, batch.keypoints[:, [1, -1]], (64, 64))
     assert metrics["prediction/objects"] == len(expected["object_error_px_truth"]) > 3
     for name, values in expected.items():
         assert metrics[f"prediction/{name}"] == pytest.approx(values.mean().item(), rel=1e-4)
     assert 0 <= metrics["prediction/objects_found"] <= 1
     assert metrics["prediction/object_error_px"] > metrics["prediction/object_error_px_truth"]
-
-
-# Beside a run without actions
 
 
 def test_the_gain_by_actions(pusher: Path, blind: Path, pushing: Path) -> None:
