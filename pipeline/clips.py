@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,12 +65,12 @@ def read_clip(path: Path, *, clip_frames: int, frame_size: int, fps: float | Non
         path: the video.
         clip_frames: frames wanted.
         frame_size: height and width, pixels.
-        fps: rate to sample at; the video's own if not given.
+        fps: rate to sample at; the video's own if not given. Images have none, and each is a frame of this rate.
 
     Raises:
         DataError: there is no such file, it cannot be read as video, or is too short.
     """
-    clips, end = _decode(path, Sampling(clip_frames, fps=fps), frame_size)
+    clips, end = _decode(path, clip_frames, frame_size, fps)
     return NamedClip(decode_clip(clips[0].mp4), end.fps, len(clips))
 
 
@@ -84,21 +84,25 @@ def read_beginning(path: Path, *, most_frames: int, frame_size: int, fps: float 
     Raises:
         DataError: there is no such file, or it cannot be read as video.
     """
-    (clip,), end = _decode(path, Sampling(most_frames, fps=fps), frame_size, first_only=True)
+    (clip,), end = _decode(path, most_frames, frame_size, fps, first_only=True)
     return Beginning(decode_clip(clip.mp4), end.fps, end.source_fps, end.source_size)
 
 
-def _decode(path: Path, sampling: Sampling, size: int, *, first_only: bool = False) -> tuple[list[Clip], Done]:
+def _decode(
+    path: Path, clip_frames: int, size: int, fps: float | None, *, first_only: bool = False
+) -> tuple[list[Clip], Done]:
     if not path.exists():
         raise DataError(f"{path}: there is no such video; give a video file or a folder of numbered images")
-    opener = ImageFolder(numbered_images(path.iterdir())) if path.is_dir() else VideoFile(path)
+    images = path.is_dir()
+    opener = ImageFolder(numbered_images(path.iterdir())) if images else VideoFile(path)
+    sampling = Sampling(clip_frames, fps=None if images else fps)
     task = Task(SourceItem(path.name, opener), sampling, size, first_only)
     with tempfile.TemporaryDirectory() as scratch, DecodePool(1, _LIMITS, Path(scratch)) as pool:
         (video,) = pool.decode([task])
         clips = list(video.clips())
     if isinstance(video.end, Unusable):
         raise DataError(f"{path}: {video.end.reason}")
-    return clips, video.end
+    return clips, replace(video.end, fps=fps, source_fps=fps) if images and fps else video.end
 
 
 def write_clip(frames: Iterable[Frames], fps: float, path: Path) -> None:

@@ -66,7 +66,8 @@ def predict(
 
     Args:
         run: of a kind that predicts frames.
-        clip: a video, or a folder of numbered images; sampled at the rate of the clips that the run was trained on.
+        clip: a video, sampled at the rate of the clips that the run was trained on, or a folder of numbered images, a
+            frame each.
         context: true frames to start from, at least 1; the number that the run was trained with if not given.
         horizon: frames to draw, at least 1; if not given, what is left of a clip of the training after the context.
         actions: NumPy file of at least context + horizon rows, for a run trained with actions. Row t is what is stored
@@ -174,7 +175,7 @@ def _notes(clip: Path, read: Beginning) -> list[str]:
         done = f"resized to {size}x{size}" if min(height, width) != size else "is taken"
         notes.append(f"{clip}: {width}x{height} pixels, {what}{done}")
     if not _same_rate(read):
-        own = f"{read.source_fps:g} frames a second" + (" (assumed of images)" if clip.is_dir() else "")
+        own = f"{read.source_fps:g} frames a second"
         notes.append(
             f"{clip}: {own}, sampled at {read.fps:g}, the rate the run was trained at"
             if read.source_fps > read.fps

@@ -52,9 +52,9 @@ def predict(
 ) -> None:
     """Draw the frames that follow the first frames of a clip.
 
-    The clip is sampled at the rate of those that the run was trained on, and its middle square resized to the run's
-    size. A .png has a row for each sample, below the truth where the clip is long enough; .mp4 and .gif have the
-    samples side by side.
+    A video is sampled at the rate of the clips that the run was trained on; of numbered images each is a frame. The
+    middle square is resized to the run's size. A .png has a row for each sample, below the truth where the clip is long
+    enough; .mp4 and .gif have the samples side by side.
 
     Example: kineme predict runs/predictor clip.mp4 --context 4 --horizon 8 --samples 5 --spread sure.png --out next.png
 
