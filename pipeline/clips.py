@@ -93,8 +93,10 @@ def _decode(
 ) -> tuple[list[Clip], Done]:
     if not path.exists():
         raise DataError(f"{path}: there is no such video; give a video file or a folder of numbered images")
-    images = path.is_dir()
-    opener = ImageFolder(numbered_images(path.iterdir())) if images else VideoFile(path)
+    images = numbered_images(path.iterdir()) if path.is_dir() else ()
+    if path.is_dir() and not images:
+        raise DataError(f"{path}: a folder without numbered images; give a folder of such, or a video file")
+    opener = ImageFolder(images) if images else VideoFile(path)
     sampling = Sampling(clip_frames, fps=None if images else fps)
     task = Task(SourceItem(path.name, opener), sampling, size, first_only)
     with tempfile.TemporaryDirectory() as scratch, DecodePool(1, _LIMITS, Path(scratch)) as pool:

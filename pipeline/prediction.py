@@ -34,7 +34,8 @@ class Prediction:
         horizon: frames drawn after them.
         seeds: one for each future.
         frames: context + horizon frames of all futures, each (len(seeds), 3, S, S) in [0, 1] at the model's size.
-        truth: (context + horizon, S, S, 3) uint8; None for a clip that is shorter, and for a stream.
+        truth: as many of these frames as the clip has, (T, S, S, 3) uint8; None where it ends with the context, and for
+            a stream.
         fps: rate of the frames.
         notes: what was made of the clip before the model saw it, a line each.
     """
@@ -101,8 +102,8 @@ def predict(
     )
     if len(read.frames) < context:
         raise DataError(
-            f"{clip}: has {len(read.frames)} frames at {read.fps:g} a second, fewer than --context {context}; lower "
-            "it, or give a longer clip"
+            f"{clip}: has {count_of(len(read.frames), 'frame')} at {read.fps:g} a second, fewer than --context {context}; "
+            "lower it, or give a longer clip"
         )
     if actions is not None and not _same_rate(read):
         raise RunError(
@@ -110,17 +111,21 @@ def predict(
             f"{actions} has a row for each frame of one of them; give a clip of {read.fps:g} frames a second"
         )
     model: NextFramePredictor = CompiledPredictor(task.model) if compiled else task.model
-    whole = not stream and len(read.frames) == context + horizon
     seeds = range(seed, seed + samples)
     return Prediction(
         context=context,
         horizon=horizon,
         seeds=seeds,
         frames=_draw(run, model, read.frames[:context], horizon, condition, seeds),
-        truth=read.frames if whole else None,
+        truth=read.frames if len(read.frames) > context else None,
         fps=read.fps,
         notes=_notes(clip, read),
     )
+
+
+def count_of(number: int, thing: str) -> str:
+    """Such as "1 frame" or "3 frames"."""
+    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 @torch.inference_mode()

@@ -30,6 +30,8 @@ def check_files(out: Path, *, clip: Path, samples: int, spread: Path | None, str
     for name, path in (("out", out), ("spread", spread)):
         if path is not None and path.resolve() == clip.resolve():
             raise RunError(f"--{name} {path}: is the clip itself, which would be lost; give another name")
+        if path is not None and clip.is_dir() and path.resolve().parent == clip.resolve():
+            raise RunError(f"--{name} {path}: lies among the images of the clip, {clip}; give another folder")
     suffix = out.suffix.lower()
     if stream and suffix != ".mp4":
         raise RunError(
@@ -45,7 +47,9 @@ def check_files(out: Path, *, clip: Path, samples: int, spread: Path | None, str
     if spread.absolute() == out.absolute():
         raise RunError(f"--spread {spread}: is the file of --out, too; give it another name")
     if samples < 2:
-        raise RunError(f"--spread {spread}: of one future there is no spread; add --samples 10")
+        raise RunError(
+            f"--spread {spread}: of one future there is no spread; add --samples 10, where the run can draw several"
+        )
 
 
 def write_prediction(prediction: Prediction, out: Path, spread: Path | None = None) -> None:
@@ -106,7 +110,7 @@ def side_by_side(frames: Frames) -> Frames:
 
 
 def prediction_strips(prediction: Prediction, films: Frames) -> Image.Image:
-    """A row for each future, below the truth where the clip is long enough.
+    """A row for each future, below the truth as far as the clip goes.
 
     Args:
         prediction: what was read and drawn.
@@ -122,7 +126,8 @@ def prediction_strips(prediction: Prediction, films: Frames) -> Image.Image:
         ]
     if prediction.truth is None:
         return film_strips(list(films), captions, films.shape[1])
-    return film_strips([prediction.truth, *films], ["truth", *captions], films.shape[1])
+    ends = "" if len(prediction.truth) == films.shape[1] else f"\nthe clip ends after {len(prediction.truth)} frames"
+    return film_strips([prediction.truth, *films], [f"truth{ends}", *captions], films.shape[1])
 
 
 def spread_strips(means: Frames, spreads: NDArray[np.float32], prediction: Prediction) -> Image.Image:

@@ -111,6 +111,8 @@ def check_run(folder: Path) -> None:
     """Refuse a folder that holds no recipe, by RunError."""
     if (folder / RECIPE).is_file():
         return
+    if folder.is_file():
+        raise RunError(f"{folder}: a file, no run; give the folder that kineme train made")
     if (folder / MANIFEST).is_file():
         raise RunError(f"{folder}: a folder of shards, no run; give it as --data, and a run that was trained on it")
     raise RunError(f"{folder}: no run here, {RECIPE} is missing; train one with kineme train RECIPE --out {folder}")

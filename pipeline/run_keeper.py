@@ -148,5 +148,6 @@ class RunKeeper(L.Callback):
             for name, frames in strips.items():
                 clips.append(to_uint8(frames[clip : clip + 1])[0].numpy())
                 captions.append(name)
-        save_picture(film_strips(clips, captions), self.run / "samples" / f"epoch-{trainer.current_epoch:04d}.png")
+        whole = film_strips(clips, captions, frames_per_clip=max(map(len, clips)))
+        save_picture(whole, self.run / "samples" / f"epoch-{trainer.current_epoch:04d}.png")
         draw_curves({"": self.run / METRICS}, self.run / CURVES)

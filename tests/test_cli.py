@@ -41,6 +41,7 @@ def test_every_verb_of_the_design_is_there() -> None:
         (["query", "EMPTY", "clip.mp4"], "EMPTY"),
         (["predict", "EMPTY", "FILE", "--context", "2", "--horizon", "2", "--out", "OUT.png"], "no run here"),
         (["predict", "EMPTY", "FILE", "--context", "2", "--horizon", "2", "--out", "OUT.txt"], "use one of .mp4"),
+        (["predict", "FILE", "EMPTY", "--out", "OUT.png"], "FILE: a file, no run; give the folder that"),
         (["swap", "EMPTY", "--statics", "FILE", "--dynamics", "FILE", "--out", "OUT.png"], "no run here"),
         (["demo", "--out", "FILE"], "is a file"),
         (["demo", "--out", "FOREIGN"], "which no demo made"),

@@ -77,6 +77,8 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
             read_clip(tmp_path / name, clip_frames=6, frame_size=32)
         assert str(error.value).startswith(f"{tmp_path / name}: ")
         assert "\n" not in str(error.value)
+    with pytest.raises(DataError, match="empty: a folder without numbered images; give a folder of such, or a video"):
+        read_clip(tmp_path / "empty", clip_frames=6, frame_size=32)
 
 
 def test_an_mp4_is_written_enlarged_and_exact_enough_to_read(tmp_path: Path) -> None:

@@ -91,10 +91,11 @@ def test_samples_are_the_futures_of_seeds_that_follow(predictor: Run, clip: Path
     assert not torch.equal(drawn[0], drawn[1])
 
 
-def test_the_truth_is_there_where_the_clip_is_long_enough(predictor: Run, clip: Path) -> None:
-    truth = predict(predictor, clip, horizon=FRAMES - 2).truth
-    np.testing.assert_array_equal(truth, read_clip(clip, clip_frames=FRAMES, frame_size=32).frames)
-    assert predict(predictor, clip, horizon=FRAMES - 1).truth is None
+def test_the_truth_is_there_as_far_as_the_clip_goes(predictor: Run, clip: Path) -> None:
+    whole = read_clip(clip, clip_frames=FRAMES, frame_size=32).frames
+    for horizon in (1, FRAMES - 2, FRAMES + 1):
+        np.testing.assert_array_equal(predict(predictor, clip, horizon=horizon).truth, whole[: 2 + horizon])
+    assert predict(predictor, clip, context=FRAMES, horizon=1).truth is None
     assert predict(predictor, clip, horizon=FRAMES - 2, stream=True).truth is None
 
 

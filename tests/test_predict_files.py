@@ -91,7 +91,8 @@ def test_a_strip_says_what_is_given_and_what_is_true(predictor: Run, clip: Path,
     expected = film_strips([truth, *three], ["truth", *captions])
     np.testing.assert_array_equal(written(samples=3), np.asarray(expected))
     long = as_uint8(films(predict(predictor, clip, context=1, horizon=9)))
-    expected = film_strips(list(long), ["prediction\nthe first frame is given"], 10)
+    captions = ["truth\nthe clip ends after 8 frames", "prediction\nthe first frame is given"]
+    expected = film_strips([read_clip(clip, clip_frames=8, frame_size=32).frames, *long], captions, 10)
     np.testing.assert_array_equal(written(context=1, horizon=9), np.asarray(expected))
 
 
@@ -187,6 +188,7 @@ def test_the_command_says_what_it_did(
         (["--out", "x.png", "--spread", "s.mp4", "--samples", "2"], "--spread s.mp4: the spread is drawn as a picture"),
         (["--out", "x.png", "--spread", "x.png", "--samples", "2"], "--spread x.png: is the file of --out, too"),
         (["--out", "x.mp4", "--spread", "s.png", "--samples", "2", "--stream"], "--spread s.png: shows all frames"),
+        (["--out", "x.png", "--context", "8"], "the clips of the training have 6 frames"),
         (["--out", "x.mp4", "--horizon", "0"], "--horizon 0: at least 1 is needed"),
         (["--out", "x.mp4", "--context", "0"], "--context 0: at least 1 is needed"),
         (["--out", "x.mp4", "--samples", "0"], "--samples 0: at least 1 is needed"),
@@ -209,6 +211,16 @@ def test_what_the_command_refuses_is_one_line(
     assert line.startswith("kineme: ")
     assert expected in line
     assert not list(tmp_path.iterdir())
+
+
+def test_images_of_a_folder_are_not_written_over(
+    predictor_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{number}.png")
+    assert call(monkeypatch, "predict", predictor_run, tmp_path, "--out", tmp_path / "4.png") == 2
+    assert f"4.png: lies among the images of the clip, {tmp_path}" in capsys.readouterr().err
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 @pytest.mark.parametrize("option", ["--out", "--spread"])

@@ -46,20 +46,23 @@ def predict(
     ] = False,
     compiled: Annotated[
         bool,
-        typer.Option("--compile", help="Compile the step from frame to frame first: worth it for thousands of them."),
+        typer.Option(
+            "--compile", help="Compile the step from frame to frame first, for a minute: for thousands of frames."
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(metavar="S", help="Another seed draws another future.")] = 0,
 ) -> None:
     """Draw the frames that follow the first frames of a clip.
 
     A video is sampled at the rate of the clips that the run was trained on; of numbered images each is a frame. The
-    middle square is resized to the run's size. A .png has a row for each sample, below the truth where the clip is long
-    enough; .mp4 and .gif have the samples side by side.
+    middle square is resized to the run's size. A .png has a row for each sample, below the truth as far as the
+    clip goes; .mp4 and .gif have the samples alone, in a grid.
 
     Example: kineme predict runs/predictor clip.mp4 --context 4 --horizon 8 --samples 5 --spread sure.png --out next.png
 
     Example: kineme predict runs/pushing clip.mp4 --actions plan.npy --horizon 5000 --stream --out long.mp4
     """
+    from kineme.pipeline.prediction import count_of
     from kineme.pipeline.prediction import predict as start
     from kineme.pipeline.prediction_pictures import check_files, write_prediction
     from kineme.pipeline.run import load_run
@@ -80,6 +83,6 @@ def predict(
         typer.echo(note, err=True)
     write_prediction(prediction, out, spread)
     futures = "" if samples == 1 else f", {samples} times"
-    typer.echo(f"{out}: {prediction.context} frames given and {prediction.horizon} drawn{futures}")
+    typer.echo(f"{out}: {count_of(prediction.context, 'frame')} given and {prediction.horizon} drawn{futures}")
     if spread is not None:
         typer.echo(f"{spread}: how far they lie apart")
