@@ -102,8 +102,8 @@ def predict(
     )
     if len(read.frames) < context:
         raise DataError(
-            f"{clip}: has {count_of(len(read.frames), 'frame')} at {read.fps:g} a second, fewer than --context {context}; "
-            "lower it, or give a longer clip"
+            f"{clip}: has {count_of(len(read.frames), 'frame')} at {read.fps:g} a second, fewer than --context "
+            f"{context}; lower it, or give a longer clip"
         )
     if actions is not None and not _same_rate(read):
         raise RunError(
