@@ -19,12 +19,12 @@ from kineme.pipeline.recipe_models import KINDS as KINDS
 from kineme.pipeline.recipe_models import FramePredictorRecipe as FramePredictorRecipe
 from kineme.pipeline.recipe_models import JudgeRecipe as JudgeRecipe
 from kineme.pipeline.recipe_models import KernelPredictorRecipe as KernelPredictorRecipe
-from kineme.pipeline.recipe_models import PredictionObjective as PredictionObjective
 from kineme.pipeline.recipe_models import Recipe as Recipe
 from kineme.pipeline.recipe_models import SequentialVAERecipe as SequentialVAERecipe
 from kineme.pipeline.recipe_models import StaticsDynamicsRecipe as StaticsDynamicsRecipe
 from kineme.pipeline.recipe_models import VideoBaselineRecipe as VideoBaselineRecipe
 from kineme.pipeline.recipe_models import network_settings as network_settings
+from kineme.pipeline.recipe_prediction import PredictionObjective as PredictionObjective
 from kineme.pipeline.recipe_sections import OptimizerSection as OptimizerSection
 from kineme.pipeline.recipe_sections import Question as Question
 

@@ -34,7 +34,7 @@ from kineme.models.schedules import Annealing
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.pictures import save_picture
 from kineme.pipeline.recipe import FramePredictorRecipe, changed_settings, load_recipe, validated
-from kineme.pipeline.recipe_models import TeacherForcing
+from kineme.pipeline.recipe_prediction import TeacherForcing
 from kineme.pipeline.run import CHECKPOINT, METRICS, Run, environment, load_run
 from kineme.pipeline.studies.prediction_schedules_picture import draw_prediction_schedules
 from kineme.pipeline.tasks import TrainingClips, complete_recipe
