@@ -42,7 +42,9 @@ class ConditionMap(nn.Module):
         grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(condition), -1, -1, -1)
         told = [at_each_place(condition, size), grid]
         if self.to_points is not None:
-            points = self.to_points(condition).view(len(condition), -1, 2, 1, 1)
+            # In bfloat16 a point would stand on a grid of its own, an eighth of a pixel wide.
+            with torch.autocast(condition.device.type, enabled=False):
+                points = self.to_points(condition).view(len(condition), -1, 2, 1, 1)
             for width in BUMPS:
                 down, right = ((grid[:, None] - points) / width).unbind(2)
                 bump = torch.exp(-(down.square() + right.square()) / 2)

@@ -33,6 +33,14 @@ def test_against_a_loop() -> None:
                 torch.testing.assert_close(told[b, :, row, column], torch.tensor(expected))
 
 
+def test_points_are_as_exact_under_autocast() -> None:
+    torch.manual_seed(0)
+    told_by, condition = ConditionMap(condition_dim=3, points=2), torch.randn(2, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        told = told_by(condition, SIZE)
+    assert torch.equal(told, told_by(condition, SIZE))
+
+
 @pytest.mark.parametrize(("condition_dim", "points"), [(0, 5), (3, 0)])
 def test_without_condition_or_points(condition_dim: int, points: int) -> None:
     told_by = ConditionMap(condition_dim, points)
