@@ -124,7 +124,7 @@ def test_an_interrupt_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch, capsy
         (["inspect", "x", "--colour"], "--colour"),
         (["query", "x", "y", "-k", "many"], "-k"),
         (["query", "x", "y", "--by", "sound"], "sound"),
-        (["predict", "x", "y", "--context", "0", "--horizon", "1", "--out", "z.png"], "--context"),
+        (["predict", "x", "y", "--context", "two", "--horizon", "1", "--out", "z.png"], "--context"),
     ],
 )
 def test_wrong_usage_is_two_and_short(
