@@ -39,7 +39,7 @@ class KernelPredictorConfig:
         channels: colour channels of a frame.
         width: channels at half resolution; twice as many at a quarter, four times as many at an eighth.
         kernels: K, how many motions a frame has.
-        reach: pixels that a kernel can move, in x and in y; it has 2 reach + 1 places a side.
+        reach: pixels that a kernel can move, in x and in y.
         condition_dim: length of c_t; 0 for no condition.
         points: places in the frame that c_t names.
     """

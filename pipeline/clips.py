@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from kineme.shards.decode_pool import DecodePool, Limits
 from kineme.shards.decode_video import Clip, Done, Task, Unusable
 from kineme.shards.errors import DataError
 from kineme.shards.manifest import write_atomically
+from kineme.shards.media import IMAGE_FOLDER_FPS
 from kineme.shards.sample import Frames
 from kineme.shards.sampling import Sampling
 from kineme.shards.sources.base import SourceItem
@@ -70,7 +71,7 @@ def read_clip(path: Path, *, clip_frames: int, frame_size: int, fps: float | Non
     Raises:
         DataError: there is no such file, it cannot be read as video, or is too short.
     """
-    clips, end = _decode(path, clip_frames, frame_size, fps)
+    clips, end = _decode(path, Sampling(clip_frames, fps=fps), frame_size)
     return NamedClip(decode_clip(clips[0].mp4), end.fps, len(clips))
 
 
@@ -84,27 +85,28 @@ def read_beginning(path: Path, *, most_frames: int, frame_size: int, fps: float 
     Raises:
         DataError: there is no such file, or it cannot be read as video.
     """
-    (clip,), end = _decode(path, most_frames, frame_size, fps, first_only=True)
+    (clip,), end = _decode(path, Sampling(most_frames, fps=fps), frame_size, first_only=True)
     return Beginning(decode_clip(clip.mp4), end.fps, end.source_fps, end.source_size)
 
 
-def _decode(
-    path: Path, clip_frames: int, size: int, fps: float | None, *, first_only: bool = False
-) -> tuple[list[Clip], Done]:
+def _decode(path: Path, sampling: Sampling, size: int, *, first_only: bool = False) -> tuple[list[Clip], Done]:
     if not path.exists():
         raise DataError(f"{path}: there is no such video; give a video file or a folder of numbered images")
-    images = numbered_images(path.iterdir()) if path.is_dir() else ()
-    if path.is_dir() and not images:
-        raise DataError(f"{path}: a folder without numbered images; give a folder of such, or a video file")
-    opener = ImageFolder(images) if images else VideoFile(path)
-    sampling = Sampling(clip_frames, fps=None if images else fps)
+    opener = _images(path, sampling.fps) if path.is_dir() else VideoFile(path)
     task = Task(SourceItem(path.name, opener), sampling, size, first_only)
     with tempfile.TemporaryDirectory() as scratch, DecodePool(1, _LIMITS, Path(scratch)) as pool:
         (video,) = pool.decode([task])
         clips = list(video.clips())
     if isinstance(video.end, Unusable):
         raise DataError(f"{path}: {video.end.reason}")
-    return clips, replace(video.end, fps=fps, source_fps=fps) if images and fps else video.end
+    return clips, video.end
+
+
+def _images(folder: Path, fps: float | None) -> ImageFolder:
+    paths = numbered_images(folder.iterdir())
+    if not paths:
+        raise DataError(f"{folder}: a folder without numbered images; give a folder of such, or a video file")
+    return ImageFolder(paths, fps=fps or IMAGE_FOLDER_FPS)
 
 
 def write_clip(frames: Iterable[Frames], fps: float, path: Path) -> None:
@@ -151,7 +153,7 @@ def _write_gif(frames: Iterable[Frames], fps: float, path: Path) -> None:
 
 def _write_png(frames: Iterable[Frames], fps: float, path: Path) -> None:
     clip = np.stack(list(frames))
-    save_picture(film_strips([clip], [path.stem], frames_per_clip=len(clip)), path)
+    save_picture(film_strips([clip], [path.stem], frames_per_clip=None), path)
 
 
 _WRITERS: dict[str, Callable[[Iterable[Frames], float, Path], None]] = {

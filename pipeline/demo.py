@@ -226,7 +226,7 @@ def _prediction_strips(predictor: Run, out: Path, records: list[ClipRecord]) -> 
         clips += [truth, to_uint8(torch.stack(list(prediction.frames), dim=1))[0].numpy()]
         captions += [f"truth\n{record.labels['digits']}", f"prediction\nthe first {context} frames are given"]
     write_clip(clips[1], prediction.fps, out / "pictures" / "prediction.mp4")
-    return film_strips(clips, captions, frames_per_clip=len(clips[0]))
+    return film_strips(clips, captions, frames_per_clip=None)
 
 
 def _video(out: Path, record: ClipRecord) -> Path:

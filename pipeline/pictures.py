@@ -29,14 +29,14 @@ _HEADLINE_SIZE, _TEXT_SIZE = 14, 12
 _LINE = 17
 
 
-def film_strips(clips: Sequence[Frames], captions: Sequence[str], frames_per_clip: int = 8) -> Image.Image:
+def film_strips(clips: Sequence[Frames], captions: Sequence[str], frames_per_clip: int | None = 8) -> Image.Image:
     """One row a clip: its caption at the left, evenly spaced frames at the right.
 
     Args:
         clips: each (T, H, W, 3) uint8 RGB; sizes and lengths may differ.
         captions: one each. The first line is the headline; the rest is wrapped to the column, at plain spaces only, and
             cut at the row's height.
-        frames_per_clip: frames drawn at most, first and last among them.
+        frames_per_clip: frames drawn at most, first and last among them; None for all.
 
     Returns:
         An RGB picture; every frame is 96 px high, small frames enlarged without smoothing.
@@ -109,9 +109,10 @@ def _pairs(clips: Sequence[Frames], captions: Sequence[str]) -> list[tuple[Frame
     return list(zip(clips, captions, strict=True))
 
 
-def _row(frames: Frames, caption: str, count: int) -> tuple[Image.Image, str]:
+def _row(frames: Frames, caption: str, count: int | None) -> tuple[Image.Image, str]:
     if frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) == 0 or frames.dtype != np.uint8:
         raise RunError(f"a clip to draw is {frames.dtype} of shape {frames.shape}: uint8 (T, H, W, 3) expected")
+    count = len(frames) if count is None else count
     if count < 1:
         raise RunError(f"{count} frames a clip: at least 1 expected")
     chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)

@@ -125,9 +125,9 @@ def prediction_strips(prediction: Prediction, films: Frames) -> Image.Image:
             for number, seed in enumerate(prediction.seeds, 1)
         ]
     if prediction.truth is None:
-        return film_strips(list(films), captions, films.shape[1])
+        return film_strips(list(films), captions, frames_per_clip=None)
     ends = "" if len(prediction.truth) == films.shape[1] else f"\nthe clip ends after {len(prediction.truth)} frames"
-    return film_strips([prediction.truth, *films], [f"truth{ends}", *captions], films.shape[1])
+    return film_strips([prediction.truth, *films], [f"truth{ends}", *captions], frames_per_clip=None)
 
 
 def spread_strips(means: Frames, spreads: NDArray[np.float32], prediction: Prediction) -> Image.Image:
@@ -146,4 +146,4 @@ def spread_strips(means: Frames, spreads: NDArray[np.float32], prediction: Predi
         f"mean of {len(prediction.seeds)} predictions\nframes {first} to {last}, all drawn",
         f"spread\nstandard deviation over the predictions: 0 (black) to {most:.2g} of full range (yellow)",
     ]
-    return film_strips([means, np.ascontiguousarray(heat)], captions, len(means))
+    return film_strips([means, np.ascontiguousarray(heat)], captions, frames_per_clip=None)

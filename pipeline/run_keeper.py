@@ -142,12 +142,12 @@ class RunKeeper(L.Callback):
         if self._clips is None or not isinstance(module, TrainingModule):
             return
         with evaluating(module.model, module.device):
-            strips = module.task.pictures(self._clips)
+            pictures = module.task.pictures(self._clips)
         clips, captions = [], []
         for clip in range(len(self._clips.frames)):
-            for name, frames in strips.items():
+            for name, frames in pictures.items():
                 clips.append(to_uint8(frames[clip : clip + 1])[0].numpy())
                 captions.append(name)
-        whole = film_strips(clips, captions, frames_per_clip=max(map(len, clips)))
-        save_picture(whole, self.run / "samples" / f"epoch-{trainer.current_epoch:04d}.png")
+        strips = film_strips(clips, captions, frames_per_clip=None)
+        save_picture(strips, self.run / "samples" / f"epoch-{trainer.current_epoch:04d}.png")
         draw_curves({"": self.run / METRICS}, self.run / CURVES)

@@ -26,7 +26,7 @@ from kineme.shards.sample import Frames
 from kineme.shards.sampling import TimedFrame
 
 IMAGE_FOLDER_FPS = 25.0
-"""Numbered images carry no rate; this one is assumed."""
+"""Numbered images carry no rate; this one is assumed where none is wanted."""
 
 # Streams of these codecs hold packets that show nothing, so packets cannot be counted as frames.
 _HIDDEN_FRAMES = {"vp8", "vp9", "av1", "libdav1d", "libvpx", "libvpx-vp9"}
@@ -193,16 +193,16 @@ def _times(starts: Sequence[float | None], rate: float) -> tuple[float, tuple[fl
     return rate, tuple(round(start - known[0], 6) for start in known)
 
 
-def read_images(paths: Sequence[Path]) -> Footage:
-    """Numbered images as one video of :data:`IMAGE_FOLDER_FPS`, each (H, W, 3) uint8; transparency is dropped.
+def read_images(paths: Sequence[Path], fps: float = IMAGE_FOLDER_FPS) -> Footage:
+    """Numbered images as one video of ``fps`` frames a second, each (H, W, 3) uint8; transparency is dropped.
 
     Raises:
         UnreadableError: while iterating: an image that cannot be read, or one of another size than the first.
     """
-    return Footage(IMAGE_FOLDER_FPS, _image_frames(paths))
+    return Footage(fps, _image_frames(paths, fps))
 
 
-def _image_frames(paths: Sequence[Path]) -> Iterator[TimedFrame]:
+def _image_frames(paths: Sequence[Path], fps: float) -> Iterator[TimedFrame]:
     shape: tuple[int, ...] | None = None
     for number, path in enumerate(paths):
         try:
@@ -216,7 +216,7 @@ def _image_frames(paths: Sequence[Path]) -> Iterator[TimedFrame]:
             raise UnreadableError(
                 f"image {path.name} is {pixels.shape[1]}x{pixels.shape[0]} px, the first one {shape[1]}x{shape[0]}"
             )
-        yield TimedFrame(number / IMAGE_FOLDER_FPS, pixels)
+        yield TimedFrame(number / fps, pixels)
 
 
 def _to_rgb(image: Image.Image) -> Frames:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,14 @@ def predictor_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     from tiny_runs import PREDICTOR, make_run
 
     return make_run(PREDICTOR, digits, tmp_path_factory.mktemp("predictor run"))
+
+
+@pytest.fixture(scope="module")
+def benchmarks_on_the_path() -> Iterator[None]:
+    """What lies in benchmarks/ can be imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+        yield
 
 
 @pytest.fixture(scope="session")

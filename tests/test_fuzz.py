@@ -15,10 +15,7 @@ from hypothesis import strategies as st
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 FILES = 60
 
-
-@pytest.fixture(scope="module", autouse=True)
-def benchmarks_on_the_path() -> None:
-    sys.path.insert(0, str(BENCHMARKS))
+pytestmark = pytest.mark.usefixtures("benchmarks_on_the_path")
 
 
 @given(data=st.binary(min_size=16, max_size=5000), other=st.binary(min_size=16, max_size=500), seed=st.integers(0, 999))

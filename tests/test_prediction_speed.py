@@ -14,8 +14,7 @@ Figures = Callable[[str, dict[str, list[float]], int, torch.device], dict[str, f
 
 
 @pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> Figures:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+def figures(benchmarks_on_the_path: None) -> Figures:
     from prediction import figures
 
     return figures

@@ -6,20 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import PREDICTOR, make_recipe
+from tiny_runs import PREDICTOR, make_pushing, make_recipe
 from torch import Tensor
 
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.recipe import Recipe
 from kineme.pipeline.tasks import TrainingClips, complete_recipe, make_task
 from kineme.pipeline.tasks.prediction import PredictionTask
-from kineme.shards.engine_local import LocalEngine
 from kineme.shards.hold_out import HoldOut
-from kineme.shards.ingest import IngestSettings, ingest
 from kineme.shards.loader import clip_loader
 from kineme.shards.sampling import Sampling
-from kineme.shards.sources.base import FetchOptions
-from kineme.shards.sources.registry import find_source
 
 KERNELS = PREDICTOR.replace("kind: frame-predictor", "kind: kernel-predictor").replace(
     "{frame_size: 32, width: 2, feature_dim: 6, hidden_dim: 8, latent_dim: 3}",
@@ -91,18 +87,13 @@ def test_what_is_held_out_is_not_in_the_scale(pushing: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("setting", [{"frame_step": 2}, {"fps": 2.0}])
-def test_shards_without_the_action_of_each_frame_are_refused(
-    setting: dict[str, float], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    root, source = tmp_path_factory.mktemp("sampled"), find_source("pushing")
-    source.fetch(root / "videos", FetchOptions(clips=2, frames=12, train_fraction=1))
-    settings = IngestSettings(sampling=Sampling(clip_frames=6, **setting))
-    ingest(source, root / "videos", root / "shards", settings, LocalEngine(1))
+def test_shards_without_the_action_of_each_frame_are_refused(setting: dict[str, float], tmp_path: Path) -> None:
+    shards = make_pushing(tmp_path / "pushing", sampling=Sampling(clip_frames=6, **setting)) / "shards"
     ((name, value),) = setting.items()
     with pytest.raises(RunError, match=f"ingested with --{name.replace('_', '-')} {value:g}, but the actions of the"):
-        complete_recipe(make_recipe(PREDICTOR, tmp_path, *WITH_ACTIONS), root / "shards")
+        complete_recipe(make_recipe(PREDICTOR, tmp_path, *WITH_ACTIONS), shards)
     state_alone = make_recipe(PREDICTOR, tmp_path, "model.condition_dim=7", "objective.action_columns=0")
-    assert len(complete_recipe(state_alone, root / "shards").objective.condition_mean) == 7
+    assert len(complete_recipe(state_alone, shards).objective.condition_mean) == 7
 
 
 @pytest.mark.parametrize("text", KINDS)

@@ -71,11 +71,10 @@ def make_digits(root: Path) -> Path:
     return root
 
 
-def make_pushing(root: Path, train_fraction: float = 0.5) -> Path:
-    source, frames = find_source("pushing"), 12
-    source.fetch(root / "videos", FetchOptions(clips=16, frames=frames, train_fraction=train_fraction))
-    settings = IngestSettings(sampling=Sampling(clip_frames=frames))
-    ingest(source, root / "videos", root / "shards", settings, LocalEngine(1))
+def make_pushing(root: Path, train_fraction: float = 0.5, sampling: Sampling = Sampling(clip_frames=12)) -> Path:
+    source = find_source("pushing")
+    source.fetch(root / "videos", FetchOptions(clips=16, frames=12, train_fraction=train_fraction))
+    ingest(source, root / "videos", root / "shards", IngestSettings(sampling=sampling), LocalEngine(1))
     return root
 
 

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kineme.shards.errors import DataError
-from kineme.shards.media import Footage, UnreadableError, read_images, read_with_decord, read_with_pyav
+from kineme.shards.media import (
+    IMAGE_FOLDER_FPS,
+    Footage,
+    UnreadableError,
+    read_images,
+    read_with_decord,
+    read_with_pyav,
+)
 from kineme.shards.sources.base import Stamp, Tracks
 
 _CHUNK = 1 << 20
@@ -64,10 +71,11 @@ class VideoFile:
 
 @dataclass(frozen=True, slots=True)
 class ImageFolder:
-    """A folder of numbered images: one video."""
+    """A folder of numbered images: one video of ``fps`` frames a second."""
 
     paths: tuple[Path, ...]
     sidecars: Sidecars = NO_SIDECARS
+    fps: float = IMAGE_FOLDER_FPS
 
     def stamp(self) -> Stamp:
         """Of all images together."""
@@ -79,7 +87,7 @@ class ImageFolder:
 
     def readers(self) -> Sequence[Callable[[], Footage]]:
         """Pillow."""
-        return (lambda: read_images(self.paths),)
+        return (lambda: read_images(self.paths, self.fps),)
 
     def tracks(self) -> Tracks:
         """From the files beside the folder."""
