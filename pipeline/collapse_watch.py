@@ -1,4 +1,4 @@
-"""Tells when a representation has collapsed, from the ranks and variances that a task returns beside its losses."""
+"""Tells when a representation has collapsed, from ranks, variances and a KL divergence beside the losses of a task."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from torch import Tensor
 
 MIN_RANK = 1.5
 MIN_VARIANCE = 1e-8
+MIN_KL = 0.01
+"""Nats a frame, of q(z_t) from its prior."""
 
 _SYMPTOMS = {
     "rank": (MIN_RANK, "it varies along one direction at most, so it tells clips apart by one number"),
     "variance": (MIN_VARIANCE, "it is the same for every clip, so it tells none apart"),
+    "kl": (MIN_KL, "it says next to nothing, so all futures drawn are alike; lower objective.kl.beta or train longer"),
 }
 
 
 class CollapseWatch:
-    """Means over an epoch of the values named rank/NAME and variance/NAME; those that are not finite are left out."""
+    """Means over an epoch of the values named rank/NAME and variance/NAME, and of kl, which is that of z.
+
+    Those that are not finite are left out.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
@@ -38,7 +44,8 @@ class CollapseWatch:
             kind, _, what = name.partition("/")
             least, meaning = _SYMPTOMS[kind]
             # Of no finite value nothing is known: 0 / 0 is under no bound.
-            if float(total / count) < least:
-                lines.append(f"collapse: {name} is {float(total / count):.3g}, under {least:g}: of {what}, {meaning}")
+            mean = float(total / count)
+            if mean < least:
+                lines.append(f"collapse: {name} is {mean:.3g}, under {least:g}: of {what or 'z'}, {meaning}")
         self._sums = {}
         return lines

@@ -37,7 +37,7 @@ class TrainingModule(L.LightningModule):
         epochs: how many are done with the present step, a fraction.
         nonfinite_steps: steps left out so far.
         nonfinite_in_a_row: those left out since the last step that was taken.
-        collapse: watches the ranks and variances that the task reports.
+        collapse: watches the ranks, variances and KL that the task reports.
     """
 
     def __init__(self, recipe: Recipe) -> None:

@@ -91,8 +91,10 @@ def test_the_watch_takes_means_and_begins_anew() -> None:
     rank_line, variance_line = watch.take()
     assert rank_line.startswith("collapse: rank/P is 1.43, under 1.5: of P, it varies along one direction at most")
     assert variance_line.startswith("collapse: variance/P is 2e-09, under 1e-08: of P, it is the same for every clip")
-    watch.note({"rank/P": torch.tensor(1.6)})
+    watch.note({"rank/P": torch.tensor(1.6), "kl": torch.tensor(0.5), "kl_z": torch.tensor(0.0)})
     assert watch.take() == []
+    watch.note({"kl": torch.tensor(0.002)})
+    assert watch.take()[0].startswith("collapse: kl is 0.002, under 0.01: of z, it says next to nothing")
 
 
 def representing(vectors: Tensor) -> type[OneStage]:
