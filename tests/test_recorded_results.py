@@ -180,3 +180,11 @@ def test_actions_tell_where_the_arm_goes(predictor: str, action_gain: float) -> 
 def test_pushed_objects_do_not_stay() -> None:
     result = recorded("pushing-kernel-cpu.json")
     assert result["metrics"]["prediction/object_error_px"] < 0.6 * result["metrics"]["prediction/object_error_px_still"]
+
+
+@pytest.mark.parametrize("annealing", ["none", "monotonic", "cyclical"])
+def test_teacher_forcing_that_decays_early_draws_best(annealing: str) -> None:
+    result = recorded("prediction-schedules.json")
+    psnr = {name: result["metrics"][f"{annealing}/{name}/psnr"] for name in ("always", "early", "late", "never")}
+    assert (max(psnr, key=psnr.get), min(psnr, key=psnr.get)) == ("early", "always")
+    assert result["metrics"][f"{annealing}/early/kl"] < 0.03
