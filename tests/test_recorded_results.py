@@ -187,4 +187,5 @@ def test_teacher_forcing_that_decays_early_draws_best(annealing: str) -> None:
     result = recorded("prediction-schedules.json")
     psnr = {name: result["metrics"][f"{annealing}/{name}/psnr"] for name in ("always", "early", "late", "never")}
     assert (max(psnr, key=psnr.get), min(psnr, key=psnr.get)) == ("early", "always")
-    assert result["metrics"][f"{annealing}/early/kl"] < 0.03
+    # Why annealing makes no difference.
+    assert all(result["metrics"][f"{annealing}/{name}/kl"] < 0.03 for name in psnr)

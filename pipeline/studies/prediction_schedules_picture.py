@@ -36,7 +36,10 @@ def draw_prediction_schedules(
         row, column = rows.index(annealing), columns.index(forcing)
         axis = axes[row, column]
         nats.append(_panel(axis, runs))
-        axis.text(0.97, 0.5, f"{psnr[annealing, forcing]:.2f} dB", color=_PSNR, ha="right", transform=axis.transAxes)
+        # On the axis that is drawn last, over the curves.
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        figures = f"{psnr[annealing, forcing]:.2f} dB"
+        nats[-1].text(0.97, 0.5, figures, color=_PSNR, ha="right", bbox=box, transform=axis.transAxes)
         if row == 0:
             axis.set_title(f"teacher forcing: {forcing}", fontsize=10)
         if column == 0:
