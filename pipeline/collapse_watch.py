@@ -13,9 +13,12 @@ MIN_KL = 0.01
 """Nats a frame, of q(z_t) from its prior."""
 
 _SYMPTOMS = {
-    "rank": (MIN_RANK, "it varies along one direction at most, so it tells clips apart by one number"),
-    "variance": (MIN_VARIANCE, "it is the same for every clip, so it tells none apart"),
-    "kl": (MIN_KL, "it says next to nothing, so all futures drawn are alike; lower objective.kl.beta or train longer"),
+    "rank": (MIN_RANK, "of {}, it varies along one direction at most, so it tells clips apart by one number"),
+    "variance": (MIN_VARIANCE, "of {}, it is the same for every clip, so it tells none apart"),
+    "kl": (
+        MIN_KL,
+        "of z, it says next to nothing, so all futures drawn are alike; lower objective.kl.beta or train longer",
+    ),
 }
 
 
@@ -46,6 +49,6 @@ class CollapseWatch:
             # Of no finite value nothing is known: 0 / 0 is under no bound.
             mean = float(total / count)
             if mean < least:
-                lines.append(f"collapse: {name} is {mean:.3g}, under {least:g}: of {what or 'z'}, {meaning}")
+                lines.append(f"collapse: {name} is {mean:.3g}, under {least:g}: {meaning.format(what)}")
         self._sums = {}
         return lines
