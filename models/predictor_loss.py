@@ -1,4 +1,4 @@
-"""What the next-frame CVAE learns from: the report's negative lower bound."""
+"""What next-frame predictors learn from: the report's negative lower bound."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from kineme.models.distributions import Gaussian, kl_divergence, kl_to_standard_
 
 @dataclass(frozen=True)
 class PredictorOutput:
-    """Frames 1 .. T-1 as drawn, (B, T-1, C, H, W) in (0, 1), and the Gaussians of z_1 .. z_{T-1}, (B, T-1, Z).
+    """Frames 1 .. T-1 as drawn, (B, T-1, C, H, W) in [0, 1], and the Gaussians of z_1 .. z_{T-1}, (B, T-1, Z).
 
-    ``prior`` is None where it is N(0, I).
+    ``posterior`` is None for a predictor without z, ``prior`` where it is N(0, I).
     """
 
     predicted: Tensor
-    posterior: Gaussian
+    posterior: Gaussian | None = None
     prior: Gaussian | None = None
 
 
 @dataclass(frozen=True)
 class PredictorLoss:
-    """``loss`` = ``reconstruction`` + beta * ``kl``; scalars."""
+    """``loss`` = ``reconstruction`` + beta * ``kl``; scalars. ``kl`` is None for a predictor without z."""
 
     loss: Tensor
     reconstruction: Tensor
-    kl: Tensor
+    kl: Tensor | None
 
 
 def predictor_loss(output: PredictorOutput, frames: Tensor, beta: float) -> PredictorLoss:
@@ -44,6 +44,8 @@ def predictor_loss(output: PredictorOutput, frames: Tensor, beta: float) -> Pred
         beta: weight of the KL term.
     """
     reconstruction = (output.predicted.float() - frames[:, 1:].float()).square().mean()
+    if output.posterior is None:
+        return PredictorLoss(reconstruction, reconstruction, None)
     posterior = _in_float32(output.posterior)
     if output.prior is None:
         kl = kl_to_standard_normal(posterior).mean()

@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from kineme.pipeline.recipe_prediction import (
     FramePredictorModel,
-    FramePredictorObjective,
     KernelPredictorModel,
     PredictionObjective,
 )
@@ -150,7 +149,7 @@ class FramePredictorRecipe(_Recipe):
 
     kind: Literal["frame-predictor"]
     model: FramePredictorModel = FramePredictorModel()
-    objective: FramePredictorObjective = FramePredictorObjective()
+    objective: PredictionObjective = PredictionObjective()
 
 
 class KernelPredictorRecipe(_Recipe):

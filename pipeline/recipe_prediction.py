@@ -35,6 +35,7 @@ class KernelPredictorModel(Section):
     reach: Count = 6
     condition_dim: Annotated[int, Field(ge=0)] = 0
     points: Count = 6
+    latent_dim: Annotated[int, Field(ge=0)] = 0
 
 
 class KLAnnealing(Section):
@@ -79,7 +80,9 @@ class ShortClips(Section):
 
 
 class PredictionObjective(Section):
-    """The split of a clip into context and predicted frames, and what is fed back in training.
+    """The split of a clip into context and predicted frames, what is fed back in training, and the KL term's weight.
+
+    ``kl`` counts where the network has a z.
 
     ``action_columns``: of the numbers stored with a frame so many, the first ones, are the action taken there; the rest
     are the state. Left out, all are actions. ``condition_mean`` and ``condition_std``, of each number, by which a
@@ -92,6 +95,7 @@ class PredictionObjective(Section):
     condition_std: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
     short_clips: ShortClips | None = None
     teacher_forcing: TeacherForcing = TeacherForcing()
+    kl: KLAnnealing = KLAnnealing()
 
     @model_validator(mode="after")
     def _scales_whole(self) -> Self:
@@ -101,9 +105,3 @@ class PredictionObjective(Section):
                 "give both, or neither, and they are found in the shards"
             )
         return self
-
-
-class FramePredictorObjective(PredictionObjective):
-    """That of the next-frame CVAE: with the weight of its KL term."""
-
-    kl: KLAnnealing = KLAnnealing()

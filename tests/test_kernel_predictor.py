@@ -8,9 +8,11 @@ from torch import Tensor
 
 from kineme.models.kernel_predictor import ConvLSTM, KernelPredictor, KernelPredictorConfig
 from kineme.models.next_frames import predict
+from kineme.models.predictor_loss import predictor_loss
 
 SMALL = KernelPredictorConfig(frame_size=16, width=4, kernels=2, reach=2)
 CONDITIONED = KernelPredictorConfig(frame_size=16, width=4, kernels=2, reach=2, condition_dim=3)
+DRAWN = KernelPredictorConfig(frame_size=16, width=4, kernels=2, reach=2, condition_dim=3, latent_dim=2)
 
 
 def make(config: KernelPredictorConfig = SMALL) -> KernelPredictor:
@@ -34,11 +36,11 @@ def moved(before: Tensor, after: Tensor) -> list[bool]:
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(("time", "context"), [(2, 1), (5, 1), (5, 3), (5, 4)])
-@pytest.mark.parametrize("config", [SMALL, CONDITIONED])
+@pytest.mark.parametrize("config", [SMALL, CONDITIONED, DRAWN])
 def test_shapes(batch: int, time: int, context: int, config: KernelPredictorConfig) -> None:
     model, frames = make(config), random_clip(batch, time)
     condition = torch.rand(batch, time, 3) if config.condition_dim else None
-    drawn = model(frames, context=context, condition=condition)
+    drawn = model(frames, context=context, condition=condition).predicted
     assert drawn.shape == (batch, time - 1, 3, 16, 16)
     future = predict(model, frames[:, :context], time - context, condition)
     assert future.shape == (batch, time - context, 3, 16, 16)
@@ -48,16 +50,37 @@ def test_shapes(batch: int, time: int, context: int, config: KernelPredictorConf
 @pytest.mark.parametrize("context", [1, 2, 5])
 def test_prediction_is_the_training_pass_on_its_own_frames(context: int) -> None:
     model, frames, condition = make(CONDITIONED), random_clip(), torch.rand(2, 6, 3)
-    trained = model(frames, context=context, condition=condition, teacher_forcing=False)[:, context - 1 :]
+    trained = model(frames, context=context, condition=condition, teacher_forcing=False).predicted[:, context - 1 :]
     drawn = predict(model, frames[:, :context], 6 - context, condition)
     torch.testing.assert_close(drawn, trained)
 
 
+@pytest.mark.parametrize("context", [1, 2, 5])
+def test_with_its_z_from_the_prior_prediction_is_the_training_pass(context: int) -> None:
+    """The noise by which the prior draws the z that the posterior drew gives the same frames."""
+    model, frames, condition, noise = make(DRAWN), random_clip(), torch.rand(2, 6, 3), torch.randn(2, 5, 2)
+    output = model(frames, context=context, condition=condition, teacher_forcing=False, noise=noise)
+    z, prior = output.posterior.sample(noise), output.prior
+    behind = (z - prior.mean) / (prior.logvar / 2).exp()
+    behind[:, : context - 1] = noise[:, : context - 1]
+    drawn = predict(model, frames[:, :context], 6 - context, condition, noise=behind)
+    torch.testing.assert_close(drawn, output.predicted[:, context - 1 :])
+
+
+def test_another_noise_draws_another_future() -> None:
+    model, frames, condition = make(DRAWN), random_clip(), torch.rand(2, 6, 3)
+    first, again, other = (
+        predict(model, frames[:, :2], 4, condition, noise=torch.full((2, 5, 2), noise)) for noise in (1.0, 1.0, -1.0)
+    )
+    assert torch.equal(first, again)
+    assert moved(first, other) == [True] * 4
+
+
 def test_a_frame_is_drawn_from_those_before_it_alone() -> None:
     model, frames = make(), random_clip()
-    before = model(frames, context=5)
-    assert moved(before, model(altered(frames, 3), context=5)) == [False, False, False, True, True]
-    assert moved(before, model(altered(frames, 5), context=5)) == [False] * 5
+    before = model(frames, context=5).predicted
+    assert moved(before, model(altered(frames, 3), context=5).predicted) == [False, False, False, True, True]
+    assert moved(before, model(altered(frames, 5), context=5).predicted) == [False] * 5
 
 
 def test_the_truth_after_the_context_is_fed_where_it_is_forced() -> None:
@@ -67,8 +90,8 @@ def test_the_truth_after_the_context_is_fed_where_it_is_forced() -> None:
     for fed, first in ((True, 4), (False, 6), (forced, 4)):
         for changed in range(2, 6):
             got = moved(
-                model(frames, context=2, teacher_forcing=fed),
-                model(altered(frames, changed), context=2, teacher_forcing=fed),
+                model(frames, context=2, teacher_forcing=fed).predicted,
+                model(altered(frames, changed), context=2, teacher_forcing=fed).predicted,
             )
             # Frame 3 is fed for x_4 by the mask; without forcing none that comes after the context.
             reaches = fed is True or (fed is forced and changed == 3)
@@ -79,7 +102,9 @@ def test_the_condition_reaches_its_frame_and_later_ones() -> None:
     model, frames, condition = make(CONDITIONED), random_clip(), torch.rand(2, 6, 3)
     other = condition.clone()
     other[:, 3] += 1
-    got = moved(model(frames, context=2, condition=condition), model(frames, context=2, condition=other))
+    got = moved(
+        model(frames, context=2, condition=condition).predicted, model(frames, context=2, condition=other).predicted
+    )
     assert got == [False, False, True, True, True]
 
 
@@ -95,10 +120,11 @@ def test_a_cell_against_its_equations() -> None:
     torch.testing.assert_close(cell(inputs, memory)[0], show.sigmoid() * expected.tanh())
 
 
-def test_gradient_reaches_every_parameter() -> None:
-    model, frames = make(CONDITIONED), random_clip()
-    drawn = model(frames, context=2, condition=torch.rand(2, 6, 3), teacher_forcing=False)
-    (drawn - frames[:, 1:]).square().mean().backward()
+@pytest.mark.parametrize("config", [CONDITIONED, DRAWN])
+def test_gradient_reaches_every_parameter(config: KernelPredictorConfig) -> None:
+    model, frames = make(config), random_clip()
+    output = model(frames, context=2, condition=torch.rand(2, 6, 3), teacher_forcing=False)
+    predictor_loss(output, frames, 1.0).loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -107,9 +133,9 @@ def test_gradient_reaches_every_parameter() -> None:
 
 def test_bfloat16_autocast_stays_near_float32() -> None:
     model, frames = make(), random_clip()
-    exact = model(frames, context=3, teacher_forcing=False)
+    exact = model(frames, context=3, teacher_forcing=False).predicted
     with torch.autocast("cpu", torch.bfloat16):
-        drawn = model(frames, context=3, teacher_forcing=False)
+        drawn = model(frames, context=3, teacher_forcing=False).predicted
     assert drawn.dtype == torch.float32
     torch.testing.assert_close(drawn, exact, rtol=0, atol=0.03)
 
@@ -129,7 +155,7 @@ def test_it_learns_where_a_square_moves() -> None:
     model = KernelPredictor(KernelPredictorConfig(frame_size=16, width=8, kernels=4, reach=3))
     optimiser = torch.optim.Adam(model.parameters(), lr=0.005)
     for _ in range(100):
-        error = (model(frames, context=2, teacher_forcing=False) - frames[:, 1:]).square().mean()
+        error = (model(frames, context=2, teacher_forcing=False).predicted - frames[:, 1:]).square().mean()
         optimiser.zero_grad()
         error.backward()
         optimiser.step()

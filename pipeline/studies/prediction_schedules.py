@@ -227,6 +227,7 @@ def _bound(task: PredictionTask, clips: TrainingClips) -> dict[str, Tensor]:
     condition = task.condition(clips.actions)
     output = model(clips.frames, context=task.context, condition=condition, teacher_forcing=False)
     parts = predictor_loss(output, clips.frames, beta=0.0)
+    assert parts.kl is not None
     return {"kl": parts.kl, "reconstruction": parts.reconstruction}
 
 

@@ -1,4 +1,4 @@
-"""Any next-frame predictor as a task: the condition of its frames, strips to look at, validation."""
+"""Any next-frame predictor as a task: its losses, the condition of its frames, strips to look at, validation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from kineme.models.frame_predictor import FramePredictor
 from kineme.models.kernel_predictor import KernelPredictor
 from kineme.models.next_frames import predict
+from kineme.models.predictor_loss import predictor_loss
+from kineme.models.schedules import kl_weight, teacher_forcing_ratio
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.frame_errors import psnr
 from kineme.pipeline.optimisation import ParameterGroup, one_group, one_stage
@@ -22,16 +24,15 @@ from kineme.shards.hold_out import HoldOut
 from kineme.shards.loader import clip_loader
 from kineme.shards.manifest import Manifest
 
-Losses = Callable[[Tensor, Tensor | None, int, float], dict[str, Tensor]]
-"""Frames (B, T, C, H, W), the condition (B, T, D), true frames to start from, the done fraction of the training ->
-`Task.losses`."""
+Forced = Callable[[Tensor, float], Tensor | bool]
+"""Frames (B, T, C, H, W) and the teacher forcing ratio -> for which of them the truth is fed, drawn at random."""
 _OMITTED = "but the actions of the frames in between, which lead to the next one, are not among those that are read"
 STATISTICS_CLIPS = 512
 """Of so many clips the mean and deviation of a condition are taken."""
 
 
 class PredictionTask:
-    """Trains a predictor on an objective of its own.
+    """Trains a predictor on `predictor_loss`, with KL annealing and teacher forcing over the run.
 
     Attributes:
         model: the predictor.
@@ -42,7 +43,7 @@ class PredictionTask:
         self,
         recipe: FramePredictorRecipe | KernelPredictorRecipe,
         model: FramePredictor | KernelPredictor,
-        losses: Losses,
+        forced: Forced,
     ) -> None:
         """Refuse a recipe that does not fit together, by RunError."""
         objective, numbers = recipe.objective, model.condition_dim
@@ -71,7 +72,7 @@ class PredictionTask:
         self._objective = objective
         self._actions = actions
         self._mean, self._std = torch.tensor(mean), torch.tensor(std)
-        self._losses = losses
+        self._forced = forced
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """One learning rate."""
@@ -82,13 +83,22 @@ class PredictionTask:
         return [self.model]
 
     def losses(self, clips: TrainingClips, progress: float) -> dict[str, Tensor]:
-        """The predictor's own, on whole clips, or short ones while it is time for them."""
+        """Of whole clips, or of short ones while it is time for them."""
         frames, condition, context = clips.frames, self.condition(clips.actions), self.context
-        short = self._objective.short_clips
+        objective = self._objective
+        short = objective.short_clips
         if short is not None and progress < short.until:
             frames, context = frames[:, : short.frames], short.context
             condition = None if condition is None else condition[:, : short.frames]
-        return self._losses(frames, condition, context, progress)
+        forcing = teacher_forcing_ratio(progress, **objective.teacher_forcing.model_dump())
+        beta = kl_weight(progress, **objective.kl.model_dump())
+        forced = self._forced(frames, forcing)
+        output = self.model(frames, context=context, condition=condition, teacher_forcing=forced)
+        parts = predictor_loss(output, frames, beta)
+        losses = {"loss": parts.loss, "teacher_forcing": frames.new_tensor(forcing)}
+        if parts.kl is not None:
+            losses |= {"reconstruction": parts.reconstruction, "kl": parts.kl, "beta": frames.new_tensor(beta)}
+        return losses
 
     def pictures(self, clips: TrainingClips) -> dict[str, Tensor]:
         """The truth, and below it the context followed by one prediction."""
