@@ -95,7 +95,10 @@ def predict(
     if not 0 <= seed < 2**32:
         raise RunError(f"--seed {seed}: a number from 0 to 4294967295 is needed")
     if samples > 1 and not task.model.noise_dim:
-        raise RunError(f"--samples {samples}: a {run.recipe.kind} run always draws the same future; leave it out")
+        raise RunError(
+            f"--samples {samples}: {run.folder} always draws the same future, for it was trained with model.latent_dim "
+            "0; leave it out"
+        )
     condition = task.condition(_actions(actions, context + horizon, task.model.condition_dim, run.device))
     read = read_beginning(
         clip, most_frames=context if stream else context + horizon, frame_size=task.frame_size, fps=clip_rate(run)

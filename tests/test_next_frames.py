@@ -45,6 +45,11 @@ def kernels() -> KernelPredictor:
     return KernelPredictor(KernelPredictorConfig(frame_size=16, width=2, kernels=2, reach=2))
 
 
+def kernels_with_z() -> KernelPredictor:
+    torch.manual_seed(0)
+    return KernelPredictor(KernelPredictorConfig(frame_size=16, width=2, kernels=2, reach=2, latent_dim=2))
+
+
 def test_each_frame_gets_its_condition_and_noise() -> None:
     model, context = Adder(), torch.rand(2, 3, 1, 2, 2)
     condition, noise = torch.rand(2, 7, 1), torch.rand(2, 6, 1)
@@ -66,7 +71,7 @@ def test_noise_is_standard_normal() -> None:
     assert steps.std() == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("make", [cvae, kernels])
+@pytest.mark.parametrize("make", [cvae, kernels, kernels_with_z])
 def test_the_same_seed_draws_the_same_frames_however_many(make: type) -> None:
     model: NextFramePredictor = make()
     context = torch.rand(2, 2, *model.frame_shape)
@@ -76,7 +81,7 @@ def test_the_same_seed_draws_the_same_frames_however_many(make: type) -> None:
     assert torch.equal(predict(model, context, 6)[:, :3], few)
 
 
-@pytest.mark.parametrize("make", [cvae, kernels])
+@pytest.mark.parametrize("make", [cvae, kernels, kernels_with_z])
 def test_a_compiled_step_draws_the_same(make: type) -> None:
     model: NextFramePredictor = make()
     context, noise = torch.rand(2, 2, *model.frame_shape), torch.randn(2, 5, model.noise_dim)
@@ -88,7 +93,7 @@ def test_a_compiled_step_draws_the_same(make: type) -> None:
         torch.testing.assert_close(predict(compiled, context, 4, noise=noise), predict(model, context, 4, noise=noise))
 
 
-@pytest.mark.parametrize("make", [cvae, kernels])
+@pytest.mark.parametrize("make", [cvae, kernels, kernels_with_z])
 def test_what_is_kept_does_not_grow(make: type) -> None:
     model: NextFramePredictor = make()
     no_condition = torch.empty(1, 2, 0)

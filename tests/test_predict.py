@@ -25,6 +25,7 @@ model: {frame_size: 32, width: 4, kernels: 2, reach: 2}
 objective: {context: 2}
 data: {clip_frames: 6, fps: 25}
 """
+KINDS = ["frame-predictor", "kernel-predictor", "kernel-predictor with z"]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def runs(predictor_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return {
         "frame-predictor": load_run(predictor_run, CPU),
         "kernel-predictor": untrained(KERNELS, tmp_path_factory.mktemp("kernels")),
+        "kernel-predictor with z": untrained(KERNELS, tmp_path_factory.mktemp("z"), "model.latent_dim=2"),
     }
 
 
@@ -45,7 +47,7 @@ def clip(digits: Path) -> Path:
     return min((digits / "videos" / "test").glob("*.mp4"))
 
 
-@pytest.mark.parametrize("kind", ["frame-predictor", "kernel-predictor"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("context", [1, 2, 5])
 def test_any_context_is_read_whatever_was_trained(kind: str, context: int, runs: dict[str, Run], clip: Path) -> None:
     """Against the model, advanced by hand."""
@@ -148,7 +150,7 @@ def test_predictions_that_cannot_be_drawn(
         (predictor, {"samples": 0}, "--samples 0: at least 1"),
         (predictor, {"horizon": 1001}, "--horizon 1001: more than 1000 frames are drawn with --stream only"),
         (predictor, {"actions": tmp_path / "actions.npy"}, "was trained without actions"),
-        (runs["kernel-predictor"], {"samples": 2}, "--samples 2: a kernel-predictor run always draws the same"),
+        (runs["kernel-predictor"], {"samples": 2}, "always draws the same future, for it was trained with model.lat"),
         (encoder, {}, "a sequential-vae run predicts no frames"),
     ]
     for run, settings, message in cases:
@@ -160,7 +162,7 @@ def test_predictions_that_cannot_be_drawn(
         predict(predictor, clip.with_name("absent.mp4"))
 
 
-@pytest.mark.parametrize("kind", ["frame-predictor", "kernel-predictor"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_thousand_frames_are_numbers(kind: str, runs: dict[str, Run], clip: Path) -> None:
     frames = predict(runs[kind], clip, horizon=1000).frames
     count = 0

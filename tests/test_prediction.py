@@ -17,7 +17,7 @@ from kineme.pipeline.evaluation import evaluate_run
 from kineme.pipeline.frame_errors import ssim
 from kineme.pipeline.frames import to_model
 from kineme.pipeline.protocols.object_error import object_errors
-from kineme.pipeline.protocols.prediction import MEASURES, several
+from kineme.pipeline.protocols.prediction import MEASURES, figures_of, several
 from kineme.pipeline.run import load_run
 from kineme.shards.loader import clip_loader
 from kineme.shards.reader import load_clip_frames
@@ -95,8 +95,9 @@ def test_each_figure_is_the_mean_of_its_frames(predictor_run: Path, digits: Path
         *(f"{name}_copy_last" for name in ("psnr", "ssim", "mse", "mae")),
         "psnr_linear",
         "gain_over_copy_last",
+        "spread_over_error",
     }
-    for name in names:
+    for name in names - {"prediction/spread_over_error"}:
         steps = [metrics[f"{name}/frame_{step}"] for step in (1, 2, 3, 4)]
         assert metrics[name] == pytest.approx(np.mean(steps), rel=1e-4)
         assert f"{name}/frame_5" not in metrics
@@ -140,6 +141,22 @@ def test_several_draws_against_a_slow_reference() -> None:
             assert curves[f"{name}_best_of_n"][clip].tolist() == pytest.approx(best, rel=1e-5)
         mean = MEASURES[name](torch.stack(draws).mean(dim=0), truth)
         torch.testing.assert_close(curves[f"{name}_mean_of_n"], mean)
+    # A sixth of the variance is that of the mean of five.
+    spread = torch.stack(draws).var(dim=0).mean(dim=(2, 3, 4)) * 6 / 5
+    torch.testing.assert_close(curves["variance_of_n"], spread, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(("wide", "expected"), [(1.0, 1.0), (0.5, 0.535), (0.0, 0.0)])
+def test_spread_over_error_is_1_where_the_truth_could_be_a_draw(wide: float, expected: float) -> None:
+    """Truth and draws about a picture; draws ``wide`` times as far."""
+    draws = torch.Generator().manual_seed(0)
+    truth, *others = 0.5 + 0.1 * torch.randn(6, 200, 2, 1, 8, 8, generator=draws)
+    others = [0.5 + wide * (drawn - 0.5) for drawn in others]
+    curves = several(others[0], iter(others[1:]), truth)
+    found = figures_of([curves], [])
+    for name in ("", "/frame_1", "/frame_2"):
+        assert found[f"prediction/spread_over_error{name}"] == pytest.approx(expected, abs=0.02)
+    assert not any("variance" in name or "square_error" in name for name in found)
 
 
 def test_the_first_draw_is_the_one_that_is_measured_alone(predictor_run: Path, digits: Path) -> None:

@@ -11,6 +11,9 @@ Of a model that draws a future from noise:
     psnr_best_of_n       of the draw, of N, that has the highest mean over the frames of its clip (SVG, Denton and
                          Fergus 2018); for SSIM that with the highest mean SSIM. It knows the truth: it says whether the
                          truth is among the draws, not how good one of them is.
+    spread_over_error    how far N draws lie apart beside how wrong their mean is: 1 where the model is as sure as it
+                         should be, below 1 where it is too sure (spread-skill ratio, Fortin et al. 2014, "Why should
+                         ensemble spread match the RMSE of the ensemble mean?"); over all pixels, frames and clips.
 """
 
 from __future__ import annotations
@@ -39,6 +42,9 @@ BATCH = 32
 SAMPLES = 10
 MEASURES = {"psnr": psnr, "psnr_channelwise": psnr_channelwise, "ssim": ssim, "mse": mse, "mae": mae}
 
+SPREAD, ERROR = "variance_of_n", "square_error_of_mean"
+"""Mean over the pixels of a frame: variance of a further draw about the mean of N, and squared error of that mean."""
+
 Curves = dict[str, Tensor]
 """Errors by name, frame by frame: (B, T - context) each."""
 
@@ -55,11 +61,11 @@ def measure_prediction(
 ) -> Metrics:
     """Figures ``prediction/NAME``, ``prediction/NAME/frame_1`` and so on for each predicted frame; ``clips, samples``.
 
-    psnr, psnr_channelwise, ssim, mse and mae of one draw; psnr and ssim ``_mean_of_n`` and ``_best_of_n`` where there
-    are several; psnr, ssim, mse and mae ``_copy_last``, the last context frame again and again, and
-    ``gain_over_copy_last``, psnr less this; ``psnr_linear``, the change between the last two context frames carried on,
-    pixel by pixel, cut to [0, 1], where there are two. With ``without_actions`` also ``psnr_without_actions``, the
-    other run's, and ``action_gain``, psnr less this.
+    psnr, psnr_channelwise, ssim, mse and mae of one draw; psnr and ssim ``_mean_of_n`` and ``_best_of_n``, and
+    ``spread_over_error``, where there are several; psnr, ssim, mse and mae ``_copy_last``, the last context frame again
+    and again, and ``gain_over_copy_last``, psnr less this; ``psnr_linear``, the change between the last two context
+    frames carried on, pixel by pixel, cut to [0, 1], where there are two. With ``without_actions`` also
+    ``psnr_without_actions``, the other run's, and ``action_gain``, psnr less this.
 
     Of simulated pushing, see `kineme.pipeline.protocols.object_error`: ``objects``, how many pushed ones are looked for
     in the last predicted frame; ``object_error_px``, their mean distance from where they should be, pixels of the
@@ -118,25 +124,36 @@ def measure_prediction(
             places = batch.keypoints[:, [task.context - 1, -1]]
             height, width = batch.frames.shape[-2:]
             objects.append(object_errors(seen[:, -1], future[:, -1], ends, places, (height, width)))
-    return {"clips": sum(len(of_batch["psnr"]) for of_batch in curves), "samples": count, **_figures(curves, objects)}
+    return {"clips": sum(len(of_batch["psnr"]) for of_batch in curves), "samples": count, **figures_of(curves, objects)}
 
 
 def several(first: Tensor, others: Iterable[Tensor], future: Tensor) -> Curves:
     """Curves of the mean picture, and of the best draw of each clip, of all draws (B, T, C, H, W) of a future.
 
-    The draws are had one after the other; what is kept is the sum of them.
+    And `SPREAD` and `ERROR`, of which spread_over_error is made. The draws are had one after the other; what is kept
+    is two sums of them.
     """
-    total, count = first.clone(), 1
+    # Of differences from the first: the sum of squares of the draws themselves would lose what they differ by.
+    total, squares, count = torch.zeros_like(first), torch.zeros_like(first), 1
     best = {name: MEASURES[name](first, future) for name in ("psnr", "ssim")}
     for drawn in others:
-        total += drawn
+        apart = drawn - first
+        total += apart
+        squares += apart.square()
         count += 1
         for name, so_far in best.items():
             curve = MEASURES[name](drawn, future)
             better = curve.mean(dim=1) > so_far.mean(dim=1)
             best[name] = torch.where(better[:, None], curve, so_far)
-    of_mean = {f"{name}_mean_of_n": MEASURES[name](total / count, future) for name in best}
-    return {**of_mean, **{f"{name}_best_of_n": curve for name, curve in best.items()}}
+    mean = first + total / count
+    # The truth lies as far from the mean of N as from the mean of all, and that from it a share of 1 / N.
+    spread = (squares - total.square() / count) / (count - 1) * (1 + 1 / count)
+    return {
+        **{f"{name}_mean_of_n": MEASURES[name](mean, future) for name in best},
+        **{f"{name}_best_of_n": curve for name, curve in best.items()},
+        SPREAD: spread.mean(dim=(2, 3, 4)),
+        ERROR: (mean - future).square().mean(dim=(2, 3, 4)),
+    }
 
 
 def baselines(seen: Tensor, future: Tensor) -> Curves:
@@ -157,9 +174,16 @@ def _draw(task: PredictionTask, clips: TrainingClips, noise: torch.Generator) ->
     return task.predict(clips, behind.to(clips.frames.device))
 
 
-def _figures(curves: list[Curves], objects: list[dict[str, Tensor]]) -> Metrics:
+def figures_of(curves: list[Curves], objects: list[dict[str, Tensor]]) -> Metrics:
+    """Figures ``prediction/NAME`` and ``prediction/NAME/frame_1`` ... from errors by batch, and those of objects."""
     metrics: Metrics = {}
-    for name, curve in joined(curves).items():
+    figures = joined(curves)
+    if SPREAD in figures:
+        spread, error = figures.pop(SPREAD).mean(dim=0), figures.pop(ERROR).mean(dim=0)
+        metrics["prediction/spread_over_error"] = (spread.mean() / error.mean()).sqrt().item()
+        for step, value in enumerate((spread / error).sqrt().tolist(), start=1):
+            metrics[f"prediction/spread_over_error/frame_{step}"] = value
+    for name, curve in figures.items():
         metrics[f"prediction/{name}"] = curve.mean().item()
         for step, value in enumerate(curve.mean(dim=0).tolist(), start=1):
             metrics[f"prediction/{name}/frame_{step}"] = value
