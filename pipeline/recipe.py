@@ -19,6 +19,7 @@ from kineme.pipeline.recipe_models import KINDS as KINDS
 from kineme.pipeline.recipe_models import FramePredictorRecipe as FramePredictorRecipe
 from kineme.pipeline.recipe_models import JudgeRecipe as JudgeRecipe
 from kineme.pipeline.recipe_models import KernelPredictorRecipe as KernelPredictorRecipe
+from kineme.pipeline.recipe_models import PredictorRecipe as PredictorRecipe
 from kineme.pipeline.recipe_models import Recipe as Recipe
 from kineme.pipeline.recipe_models import SequentialVAERecipe as SequentialVAERecipe
 from kineme.pipeline.recipe_models import StaticsDynamicsRecipe as StaticsDynamicsRecipe

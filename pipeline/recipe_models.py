@@ -160,6 +160,9 @@ class KernelPredictorRecipe(_Recipe):
     objective: PredictionObjective = PredictionObjective()
 
 
+PredictorRecipe = FramePredictorRecipe | KernelPredictorRecipe
+
+
 class VideoBaselineRecipe(_Recipe):
     """A run of the video encoder of thesis chapter 7 trained in another way: the baselines of its table 7.1."""
 
@@ -186,12 +189,7 @@ class StaticsDynamicsRecipe(_Recipe):
 
 
 Recipe = Annotated[
-    StaticsDynamicsRecipe
-    | SequentialVAERecipe
-    | FramePredictorRecipe
-    | KernelPredictorRecipe
-    | VideoBaselineRecipe
-    | JudgeRecipe,
+    StaticsDynamicsRecipe | SequentialVAERecipe | PredictorRecipe | VideoBaselineRecipe | JudgeRecipe,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[_Recipe]] = {

@@ -9,12 +9,13 @@ import pytest
 import torch
 from command_line import call
 from PIL import Image
+from predictions import untrained
 from tiny_runs import PREDICTOR, STATICS_DYNAMICS, make_recipe
 
 from kineme.models.frame_predictor import FramePredictor
 from kineme.models.next_frames import predict
 from kineme.models.schedules import kl_weight, teacher_forcing_ratio
-from kineme.pipeline.recipe import changed_settings
+from kineme.pipeline.recipe import changed_settings, dump_recipe
 from kineme.pipeline.run import load_run
 from kineme.pipeline.run_keeper import RunKeeper
 from kineme.pipeline.studies import prediction_schedules
@@ -116,6 +117,17 @@ def test_measures_against_a_slow_reference(predictor_run: Path, digits: Path, tm
         for name, values in (("psnr", futures), ("kl", divergences), ("reconstruction", errors))
     }
     assert measure(run, batches) == pytest.approx(expected, rel=1e-4)
+
+
+def test_any_predictor_with_a_z_is_measured(digits: Path, tmp_path: Path) -> None:
+    base = study_recipe(
+        "kernel-predictor/pushing-futures-cpu",
+        ["model.frame_size=32", "model.width=4", "data.clip_frames=6", "data.held_out=0.8", "data.fps=25"],
+    )
+    run = untrained(dump_recipe(Cell("cyclical", "late", 1).recipe(base)), tmp_path)
+    found = measure(run, held_out_batches(base.data, digits / "shards"))
+    assert found["kl"] > 0.1
+    assert 5 < found["psnr"] < 40
 
 
 def test_the_figures_of_seeds_are_their_means() -> None:
@@ -235,7 +247,8 @@ def test_the_command_writes_figures_and_picture_and_goes_on(
         (["--set", "objective.teacher_forcing.start=0.5"], "the study sets that itself"),
         (["--set", "training.seed=4"], "the study sets that itself"),
         (["--set", "data.held_out=1e-9"], "holds out none of 20 clips"),
-        (["--recipe", "OTHER"], "a statics-dynamics recipe has no KL term to anneal; give one of frame-predictor"),
+        (["--recipe", "OTHER"], "other/tiny.yaml: has no KL term to anneal; give a recipe of frame-predictor, or of"),
+        (["--recipe", "kernel-predictor/pushing"], "has no KL term to anneal; give a recipe of frame-predictor, or of"),
         (["--out", "FILE/below"], "FILE"),
         (["--out", "FOREIGN"], "FOREIGN: holds runs, but no settings.json of this study; give another --out"),
         (["--out", "ODD"], "settings.json: not written by this study; give another --out"),

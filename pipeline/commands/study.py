@@ -46,7 +46,7 @@ def prediction_schedules(
         typer.Option("--out", metavar="DIR", help="Folder for the runs, prediction-schedules.json and .png."),
     ],
     recipe: Annotated[
-        str, typer.Option(metavar="RECIPE", help="A frame-predictor recipe: what all runs share.")
+        str, typer.Option(metavar="RECIPE", help="Of a predictor with a z: what all runs share.")
     ] = "frame-predictor/moving-digits-cpu",
     minutes: Annotated[float | None, typer.Option(metavar="M", help="Minutes of training of each run.")] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Epochs of each run, however long they take.")] = None,
@@ -55,7 +55,7 @@ def prediction_schedules(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the recipe.")
     ] = None,
 ) -> None:
-    """Train the next-frame CVAE with each KL annealing and each teacher forcing, 12 runs, and compare them.
+    """Train a next-frame CVAE with each KL annealing and each teacher forcing, 12 runs, and compare them.
 
     Measured on clips held out of the training split. Given again, the command goes on with what is missing.
 

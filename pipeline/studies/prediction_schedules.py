@@ -1,4 +1,4 @@
-"""What do KL annealing and teacher forcing do for the next-frame CVAE? The ablation that its lab report discusses.
+"""What do KL annealing and teacher forcing do for a next-frame CVAE? The ablation that the lab report discusses.
 
 A recipe is trained with each of three curves of the KL weight and each of four of teacher forcing. All else is shared,
 the first weights and the order of the clips included; only where minutes end the runs, those that feed back their own
@@ -28,12 +28,11 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from kineme.models.frame_predictor import FramePredictor
 from kineme.models.predictor_loss import predictor_loss
 from kineme.models.schedules import Annealing
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.pictures import save_picture
-from kineme.pipeline.recipe import FramePredictorRecipe, changed_settings, load_recipe, validated
+from kineme.pipeline.recipe import KINDS, PredictorRecipe, changed_settings, load_recipe, validated
 from kineme.pipeline.recipe_prediction import TeacherForcing
 from kineme.pipeline.run import CHECKPOINT, METRICS, Run, environment, load_run
 from kineme.pipeline.studies.prediction_schedules_picture import draw_prediction_schedules
@@ -81,7 +80,7 @@ class Cell:
         """Of its run folder."""
         return f"{self.annealing}-{self.teacher_forcing}-{self.seed}"
 
-    def recipe(self, base: FramePredictorRecipe) -> FramePredictorRecipe:
+    def recipe(self, base: PredictorRecipe) -> PredictorRecipe:
         """``base`` with its schedules and seed."""
         kl = base.objective.kl.model_copy(update={"kind": self.annealing})
         schedules = {"kl": kl, "teacher_forcing": TEACHER_FORCING[self.teacher_forcing]}
@@ -92,11 +91,11 @@ class Cell:
 
 def study_recipe(
     name: str, settings: Sequence[str] = (), *, minutes: float | None = None, epochs: int | None = None
-) -> FramePredictorRecipe:
+) -> PredictorRecipe:
     """What all runs share; 0.05 of the videos are held out where the recipe holds out none.
 
     Args:
-        name: of a frame-predictor recipe, or a .yaml file.
+        name: of a recipe whose predictor has a z, or a .yaml file.
         settings: ``key=value``, as `load_recipe` takes them.
         minutes: of each run; the recipe's if neither is given.
         epochs: of each run, however long they take.
@@ -113,16 +112,17 @@ def study_recipe(
     ends = [] if minutes is None else [f"training.minutes={minutes}"]
     ends += [] if epochs is None else [f"training.epochs={epochs}", "training.minutes=null"]
     recipe = load_recipe(name, [*settings, *ends])
-    if not isinstance(recipe, FramePredictorRecipe):
-        raise RunError(f"{name}: a {recipe.kind} recipe has no KL term to anneal; give one of frame-predictor")
+    if not isinstance(recipe, PredictorRecipe) or not recipe.model.latent_dim:
+        raise RunError(
+            f"{name}: has no KL term to anneal; give a recipe of frame-predictor, or of kernel-predictor with --set "
+            "model.latent_dim=8"
+        )
     if recipe.data.held_out:
         return recipe
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"held_out": HELD_OUT})})
 
 
-def run_prediction_schedules(
-    base: FramePredictorRecipe, shards: Path, out: Path, *, seeds: int = 1
-) -> dict[str, float]:
+def run_prediction_schedules(base: PredictorRecipe, shards: Path, out: Path, *, seeds: int = 1) -> dict[str, float]:
     """Train and measure what is missing of the study, then write ``prediction-schedules.json`` and ``.png``.
 
     Args:
@@ -142,7 +142,7 @@ def run_prediction_schedules(
     if seeds < 1:
         raise RunError(f"--seeds {seeds}: at least 1 is needed; leave it out for 1")
     completed = complete_recipe(base, shards)
-    assert isinstance(completed, FramePredictorRecipe)
+    assert isinstance(completed, PredictorRecipe)
     base = Cell("none", "always", 0).recipe(completed)
     batches = held_out_batches(base.data, shards, MOST_CLIPS)
     manifest = Manifest.load(shards)
@@ -183,7 +183,7 @@ def run_prediction_schedules(
 
 
 def measure(run: Run, batches: Sequence[ClipBatch]) -> dict[str, float]:
-    """``psnr``, ``kl`` and ``reconstruction`` of a frame-predictor run on held-out clips; see the head of this file."""
+    """``psnr``, ``kl`` and ``reconstruction`` of a predictor on held-out clips; see the head of this file."""
     task = run.task
     assert isinstance(task, PredictionTask)
     futures = [validate(task, batches, run.device, seed=seed)["psnr"] for seed in range(FUTURES)]
@@ -211,7 +211,7 @@ def table(metrics: Mapping[str, float]) -> list[str]:
     return lines
 
 
-def _finish(run: Path, recipe: FramePredictorRecipe, shards: Path, batches: Sequence[ClipBatch]) -> dict[str, float]:
+def _finish(run: Path, recipe: PredictorRecipe, shards: Path, batches: Sequence[ClipBatch]) -> dict[str, float]:
     """The figures of a run, from the file that it left or after training it to its end."""
     if (run / FIGURES).is_file():
         return dict(json.loads((run / FIGURES).read_text()))
@@ -222,16 +222,14 @@ def _finish(run: Path, recipe: FramePredictorRecipe, shards: Path, batches: Sequ
 
 
 def _bound(task: PredictionTask, clips: TrainingClips) -> dict[str, Tensor]:
-    model = task.model
-    assert isinstance(model, FramePredictor)
     condition = task.condition(clips.actions)
-    output = model(clips.frames, context=task.context, condition=condition, teacher_forcing=False)
+    output = task.model(clips.frames, context=task.context, condition=condition, teacher_forcing=False)
     parts = predictor_loss(output, clips.frames, beta=0.0)
     assert parts.kl is not None
     return {"kl": parts.kl, "reconstruction": parts.reconstruction}
 
 
-def _claim(out: Path, base: FramePredictorRecipe, data: Mapping[str, Any]) -> None:
+def _claim(out: Path, base: PredictorRecipe, data: Mapping[str, Any]) -> None:
     """Note what the runs of a folder share, or refuse one whose runs share something else."""
     noted = out / SETTINGS
     if noted.is_file():
@@ -244,13 +242,14 @@ def _claim(out: Path, base: FramePredictorRecipe, data: Mapping[str, Any]) -> No
     write_atomically(noted, (json.dumps(settings, indent=2) + "\n").encode())
 
 
-def _check_same(noted: Path, base: FramePredictorRecipe, data: Mapping[str, Any]) -> None:
+def _check_same(noted: Path, base: PredictorRecipe, data: Mapping[str, Any]) -> None:
     try:
         before = json.loads(noted.read_text())
         recipe, data_before = before["recipe"], before["data"]
+        kind = KINDS[recipe["kind"]]
     except (ValueError, LookupError, TypeError):
         raise RunError(f"{noted}: not written by this study; give another --out") from None
-    changed = changed_settings(validated(FramePredictorRecipe, recipe, noted), base)
+    changed = changed_settings(validated(kind, recipe, noted), base)
     if data_before != data:
         changed["--data"] = f"{_words(data)}, was {_words(data_before)}"
     for name, values in changed.items():

@@ -89,7 +89,7 @@ def complete_recipe(recipe: Recipe, shards: Path) -> Recipe:
         RunError: the shards lack the labels or keypoints that it learns from.
         DataError: the shards cannot be read.
     """
-    from kineme.pipeline.recipe import FramePredictorRecipe, JudgeRecipe, KernelPredictorRecipe, VideoBaselineRecipe
+    from kineme.pipeline.recipe import JudgeRecipe, PredictorRecipe, VideoBaselineRecipe
 
     if recipe.data.fps is None:
         data = recipe.data.model_copy(update={"fps": common_fps(shards)})
@@ -102,7 +102,7 @@ def complete_recipe(recipe: Recipe, shards: Path) -> Recipe:
         from kineme.pipeline.tasks.judge import complete_judge
 
         return complete_judge(recipe, shards)
-    if isinstance(recipe, FramePredictorRecipe | KernelPredictorRecipe):
+    if isinstance(recipe, PredictorRecipe):
         from kineme.pipeline.tasks.prediction import complete_prediction
 
         return complete_prediction(recipe, shards)

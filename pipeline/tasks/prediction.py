@@ -18,7 +18,7 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.frame_errors import psnr
 from kineme.pipeline.optimisation import ParameterGroup, one_group, one_stage
 from kineme.pipeline.pictures import given_frames
-from kineme.pipeline.recipe import FramePredictorRecipe, KernelPredictorRecipe, PredictionObjective
+from kineme.pipeline.recipe import PredictionObjective, PredictorRecipe
 from kineme.pipeline.tasks import TrainingClips
 from kineme.shards.hold_out import HoldOut
 from kineme.shards.loader import clip_loader
@@ -41,7 +41,7 @@ class PredictionTask:
 
     def __init__(
         self,
-        recipe: FramePredictorRecipe | KernelPredictorRecipe,
+        recipe: PredictorRecipe,
         model: FramePredictor | KernelPredictor,
         forced: Forced,
     ) -> None:
@@ -157,9 +157,7 @@ def check_lengths(objective: PredictionObjective, clip_frames: int) -> None:
             )
 
 
-def complete_prediction(
-    recipe: FramePredictorRecipe | KernelPredictorRecipe, shards: Path
-) -> FramePredictorRecipe | KernelPredictorRecipe:
+def complete_prediction(recipe: PredictorRecipe, shards: Path) -> PredictorRecipe:
     """The recipe with the mean and deviation of each number of its condition, as the training clips have them.
 
     A number that is always the same counts as it is.
