@@ -56,6 +56,15 @@ def load_recipe(name: str | Path, overrides: list[str] | None = None) -> Recipe:
     """
     settings = read_yaml(name)
     change_settings(settings, overrides or [])
+    return recipe_of(settings, name)
+
+
+def recipe_of(settings: dict[str, Any], name: str | Path) -> Recipe:
+    """Settings as the recipe of their kind; ``name`` says in an error where they came from.
+
+    Raises:
+        RunError: there is no such kind, a key is unknown or a value is out of its range.
+    """
     kind = settings.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise RunError(

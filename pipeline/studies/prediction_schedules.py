@@ -32,7 +32,7 @@ from kineme.models.predictor_loss import predictor_loss
 from kineme.models.schedules import Annealing
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.pictures import save_picture
-from kineme.pipeline.recipe import KINDS, PredictorRecipe, changed_settings, load_recipe, validated
+from kineme.pipeline.recipe import PredictorRecipe, changed_settings, load_recipe, recipe_of
 from kineme.pipeline.recipe_prediction import TeacherForcing
 from kineme.pipeline.run import CHECKPOINT, METRICS, Run, environment, load_run
 from kineme.pipeline.studies.prediction_schedules_picture import draw_prediction_schedules
@@ -245,11 +245,10 @@ def _claim(out: Path, base: PredictorRecipe, data: Mapping[str, Any]) -> None:
 def _check_same(noted: Path, base: PredictorRecipe, data: Mapping[str, Any]) -> None:
     try:
         before = json.loads(noted.read_text())
-        recipe, data_before = before["recipe"], before["data"]
-        kind = KINDS[recipe["kind"]]
+        recipe, data_before = dict(before["recipe"]), before["data"]
     except (ValueError, LookupError, TypeError):
         raise RunError(f"{noted}: not written by this study; give another --out") from None
-    changed = changed_settings(validated(kind, recipe, noted), base)
+    changed = changed_settings(recipe_of(recipe, noted), base)
     if data_before != data:
         changed["--data"] = f"{_words(data)}, was {_words(data_before)}"
     for name, values in changed.items():
