@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,6 +72,19 @@ class GaussianMixture:
     def log_density(self, x: Tensor) -> Tensor:
         """log sum_k w_k N(x; mean_k, exp(logvar_k)): (..., D) -> (...)."""
         return torch.logsumexp(self.log_weights + self.components.log_density(x.unsqueeze(-2)), dim=-1)
+
+
+def over_time(steps: Sequence[Gaussian | None], join: Callable[..., Tensor]) -> Gaussian | None:
+    """Gaussians of consecutive times as one (B, T, D); nothing where there are none.
+
+    Args:
+        steps: (B, D) each, to be stacked, or (B, S, D) each, to be put one after the other.
+        join: `torch.stack` or `torch.cat`.
+    """
+    given = [step for step in steps if step is not None]
+    if not given:
+        return None
+    return Gaussian(join([step.mean for step in given], dim=1), join([step.logvar for step in given], dim=1))
 
 
 def kl_divergence(q: Gaussian, p: Gaussian) -> Tensor:

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kineme.models.distributions import Gaussian
+from kineme.models.distributions import Gaussian, over_time
 from kineme.models.layers import VGGDecoder, VGGEncoder
 from kineme.models.motion_kernels import MotionKernels
 from kineme.models.next_frames import check_condition, check_context, check_frames, check_noise
@@ -192,7 +192,7 @@ class FramePredictor(nn.Module):
             prior, prior_state = self._prior(previous, embedded[:, t : t + 1], prior_state)
             priors.append(prior)
             predicted.append(self._draw(drawn[:, 0], last_skips, fed, frames[:, context - 1]))
-        return PredictorOutput(torch.stack(predicted, dim=1), posterior, _joined(priors))
+        return PredictorOutput(torch.stack(predicted, dim=1), posterior, over_time(priors, torch.cat))
 
     def begin(self, frames: Tensor, condition: Tensor, noise: Tensor) -> PredictorState:
         """Read a context, (B, N, C, S, S): as in SVG's generation script, z comes from the posterior meanwhile."""
@@ -256,11 +256,3 @@ class FramePredictor(nn.Module):
         """h_{t-1}, z_t, c_t -> g_t, each (B, S, ...)."""
         drawn, state = self.predictor(torch.cat([previous, z, embedded], dim=-1), state)
         return torch.tanh(drawn), state
-
-
-def _joined(parts: list[Gaussian | None]) -> Gaussian | None:
-    """Gaussians of consecutive frames (B, S, Z) as one over time."""
-    given = [part for part in parts if part is not None]
-    if not given:
-        return None
-    return Gaussian(torch.cat([part.mean for part in given], 1), torch.cat([part.logvar for part in given], 1))

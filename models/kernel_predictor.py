@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kineme.models.condition_map import ConditionMap, at_each_place
-from kineme.models.distributions import Gaussian
+from kineme.models.distributions import Gaussian, over_time
 from kineme.models.layers import conv_block
 from kineme.models.motion_kernels import MotionKernels
 from kineme.models.next_frames import check_condition, check_context, check_frames, check_noise
@@ -173,7 +173,7 @@ class KernelPredictor(nn.Module):
         forced = torch.as_tensor(teacher_forcing, device=frames.device).expand(batch, time - 1)
         state = self._blank(frames[:, 0])
         drawn: list[Tensor] = []
-        priors: list[Gaussian] = []
+        priors: list[Gaussian | None] = []
         for t in range(1, time):
             true = frames[:, t - 1]
             if t <= context:
@@ -182,9 +182,8 @@ class KernelPredictor(nn.Module):
                 state = state._replace(frame=torch.where(forced[:, t - 1, None, None, None], true, state.frame))
             frame, state, prior = self._step(state, condition[:, t], z=z[:, t - 1])
             drawn.append(frame)
-            if prior is not None:
-                priors.append(prior)
-        return PredictorOutput(torch.stack(drawn, dim=1), posterior, _over_time(priors) if priors else None)
+            priors.append(prior)
+        return PredictorOutput(torch.stack(drawn, dim=1), posterior, over_time(priors, torch.stack))
 
     def begin(self, frames: Tensor, condition: Tensor, noise: Tensor) -> KernelState:
         """Read a context, (B, N, C, S, S), with z from the posterior."""
@@ -238,11 +237,6 @@ class KernelPredictor(nn.Module):
             return None, frames.new_empty(len(frames), frames.shape[1] - 1, 0)
         posterior: Gaussian = self.posterior(frames)
         return posterior, posterior.sample(noise)
-
-
-def _over_time(steps: list[Gaussian]) -> Gaussian:
-    """Gaussians (B, Z), one a time, as one (B, T, Z)."""
-    return Gaussian(torch.stack([step.mean for step in steps], 1), torch.stack([step.logvar for step in steps], 1))
 
 
 def _place_by_place(inputs: int, outputs: int) -> nn.Sequential:

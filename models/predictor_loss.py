@@ -31,12 +31,13 @@ class PredictorLoss:
 
 
 def predictor_loss(output: PredictorOutput, frames: Tensor, beta: float) -> PredictorLoss:
-    """MSE + beta * KL(q(z_t | x_{0:t}, c_{0:t}) || p(z_t)): the report's negative lower bound, in float32.
+    """MSE + beta * KL(posterior || prior of z_t): the report's negative lower bound, in float32. Without z: the MSE.
 
-    The report says "MSE" and no more. Here ``reconstruction`` is the mean over pixels, colours, frames 1 .. T-1 and
-    clips; ``kl`` is summed over the dimensions of z and averaged over frames and clips. The lab's public code sums both
-    over frames instead: that loss is T-1 times this one, with the same balance at the same ``beta``. A Gaussian
-    likelihood of variance s per colour value is beta = 2 s / (C * H * W): a ``beta`` well below 1 belongs here.
+    What the posterior and the prior are told is each model's own. The report says "MSE" and no more. Here
+    ``reconstruction`` is the mean over pixels, colours, frames 1 .. T-1 and clips; ``kl`` is summed over the dimensions
+    of z and averaged over frames and clips. The lab's public code sums both over frames instead: that loss is T-1 times
+    this one, with the same balance at the same ``beta``. A Gaussian likelihood of variance s per colour value is
+    beta = 2 s / (C * H * W): a ``beta`` well below 1 belongs here.
 
     Args:
         output: what the model drew from ``frames``.

@@ -1,11 +1,11 @@
 """What happens between two frames as a Gaussian of z_t: read from both of them, or foretold from what came before.
 
-    q(z_t | x_{t-1}, x_t)                         convolutions over both frames and their difference (the two frames as
-                                                  SAVP's encoder, Lee et al. 2018, section 3.2)
-    p(z_t | x_{0:t-1}, z_{1:t-1}, c_{1:t})        a recurrent cell over x_{t-1}, z_{t-1} and c_t (learned as in SVG-LP)
+    q(z_t | x_{t-1}, x_t)                     convolutions over both frames, as SAVP's encoder (Lee et al. 2018,
+                                              "Stochastic adversarial video prediction"), and over their difference
+    p(z_t | x_{0:t-1}, z_{1:t-1}, c_{1:t})    a recurrent cell over x_{t-1}, z_{t-1} and c_t; learned as in SVG-LP
 
 Both see a picture as the places of a few points in it, by a spatial softmax (Finn et al. 2016, "Deep spatial
-autoencoders for visuomotor learning", section V.A; ours is its use here). A network that flattens its feature maps has
+autoencoders for visuomotor learning"; ours is its use here). A network that flattens its feature maps has
 not told where an arm is and which way it went after a thousand steps, and by then what draws the frames has learnt to
 ignore z; from points z has it in the first hundreds (docs/lab-notes.md).
 """
@@ -33,7 +33,8 @@ class SpatialSoftmax(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.to_maps = nn.Conv2d(channels, POINTS, 1)
+        # The softmax would not see a bias.
+        self.to_maps = nn.Conv2d(channels, POINTS, 1, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """In the weights' precision also under autocast: bfloat16 has an eighth of a pixel."""
@@ -67,7 +68,8 @@ class TransitionPosterior(nn.Module):
         before, after = frames[:, :-1], frames[:, 1:]
         pairs = torch.cat([before, after, after - before], dim=2)
         points = self.to_points(pairs.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-        return Gaussian.from_parameters(self.to_gaussian(points).unflatten(0, pairs.shape[:2]))
+        with torch.autocast(frames.device.type, enabled=False):
+            return Gaussian.from_parameters(self.to_gaussian(points).unflatten(0, pairs.shape[:2]))
 
 
 class TransitionPrior(nn.Module):

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from kineme.pipeline.recipe_prediction import (
     FramePredictorModel,
     KernelPredictorModel,
+    KernelPredictorObjective,
     PredictionObjective,
 )
 from kineme.pipeline.recipe_sections import (
@@ -157,7 +158,7 @@ class KernelPredictorRecipe(_Recipe):
 
     kind: Literal["kernel-predictor"]
     model: KernelPredictorModel = KernelPredictorModel()
-    objective: PredictionObjective = PredictionObjective()
+    objective: KernelPredictorObjective = KernelPredictorObjective()
 
 
 PredictorRecipe = FramePredictorRecipe | KernelPredictorRecipe

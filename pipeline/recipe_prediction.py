@@ -105,3 +105,9 @@ class PredictionObjective(Section):
                 "give both, or neither, and they are found in the shards"
             )
         return self
+
+
+class KernelPredictorObjective(PredictionObjective):
+    """That of the kernel predictor, whose z says nothing where the KL term weighs as much as the report's."""
+
+    kl: KLAnnealing = KLAnnealing(kind="monotonic", beta=1e-5)

@@ -67,8 +67,32 @@ def test_with_its_z_from_the_prior_prediction_is_the_training_pass(context: int)
     torch.testing.assert_close(drawn, output.predicted[:, context - 1 :])
 
 
-def test_another_noise_draws_another_future() -> None:
+def test_the_prior_is_told_the_z_and_the_condition_before_a_frame() -> None:
+    """The truth is always fed, so that no frame carries either."""
+    model, frames, condition, noise = make(DRAWN), random_clip(), torch.rand(2, 6, 3), torch.randn(2, 5, 2)
+
+    def prior_changes(condition: Tensor, noise: Tensor) -> list[bool]:
+        before, after = (
+            model(frames, context=2, condition=of, noise=behind).prior.mean
+            for of, behind in ((given, drawn), (condition, noise))
+        )
+        return ((before - after).abs().amax(dim=(0, 2)) > 0).tolist()
+
+    given, drawn = condition, noise
+    other_condition, other_noise = condition.clone(), noise.clone()
+    other_condition[:, 2] += 1
+    other_noise[:, 1] += 1
+    # Of z_1 .. z_5: c_2 leads to frame 2, as z_2 does, which is the second noise.
+    assert prior_changes(other_condition, noise) == [False, True, True, True, True]
+    assert prior_changes(condition, other_noise) == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("kernels_know_it", [True, False])
+def test_another_noise_draws_another_future(kernels_know_it: bool) -> None:
+    """Also where z reaches the network beside c_t alone."""
     model, frames, condition = make(DRAWN), random_clip(), torch.rand(2, 6, 3)
+    if not kernels_know_it:
+        torch.nn.init.zeros_(model.compose.to_motions.weight[:, -2:])
     first, again, other = (
         predict(model, frames[:, :2], 4, condition, noise=torch.full((2, 5, 2), noise)) for noise in (1.0, 1.0, -1.0)
     )
@@ -131,13 +155,19 @@ def test_gradient_reaches_every_parameter(config: KernelPredictorConfig) -> None
         assert parameter.grad.abs().max() > 0, name
 
 
-def test_bfloat16_autocast_stays_near_float32() -> None:
-    model, frames = make(), random_clip()
-    exact = model(frames, context=3, teacher_forcing=False).predicted
-    with torch.autocast("cpu", torch.bfloat16):
-        drawn = model(frames, context=3, teacher_forcing=False).predicted
-    assert drawn.dtype == torch.float32
-    torch.testing.assert_close(drawn, exact, rtol=0, atol=0.03)
+@pytest.mark.parametrize("config", [SMALL, DRAWN])
+def test_bfloat16_autocast_stays_near_float32(config: KernelPredictorConfig) -> None:
+    model, frames, noise = make(config), random_clip(), torch.randn(2, 5, config.latent_dim)
+    condition = torch.rand(2, 6, config.condition_dim) if config.condition_dim else None
+    with torch.no_grad():
+        exact = model(frames, context=3, condition=condition, teacher_forcing=False, noise=noise)
+        with torch.autocast("cpu", torch.bfloat16):
+            drawn = model(frames, context=3, condition=condition, teacher_forcing=False, noise=noise)
+    assert drawn.predicted.dtype == torch.float32
+    torch.testing.assert_close(drawn.predicted, exact.predicted, rtol=0, atol=0.03)
+    for found, expected in ((drawn.posterior, exact.posterior), (drawn.prior, exact.prior)):
+        if config.latent_dim:
+            torch.testing.assert_close(found.mean, expected.mean, rtol=0, atol=0.03)
 
 
 def test_a_frame_size_that_cannot_be_halved_is_refused() -> None:

@@ -143,7 +143,7 @@ def test_several_draws_against_a_slow_reference() -> None:
         torch.testing.assert_close(curves[f"{name}_mean_of_n"], mean)
     # A sixth of the variance is that of the mean of five.
     spread = torch.stack(draws).var(dim=0).mean(dim=(2, 3, 4)) * 6 / 5
-    torch.testing.assert_close(curves["variance_of_n"], spread, rtol=1e-4, atol=0)
+    torch.testing.assert_close(curves["variance_about_mean_of_n"], spread, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize(("wide", "expected"), [(1.0, 1.0), (0.5, 0.535), (0.0, 0.0)])

@@ -42,7 +42,7 @@ BATCH = 32
 SAMPLES = 10
 MEASURES = {"psnr": psnr, "psnr_channelwise": psnr_channelwise, "ssim": ssim, "mse": mse, "mae": mae}
 
-SPREAD, ERROR = "variance_of_n", "square_error_of_mean"
+SPREAD, ERROR = "variance_about_mean_of_n", "square_error_of_mean"
 """Mean over the pixels of a frame: variance of a further draw about the mean of N, and squared error of that mean."""
 
 Curves = dict[str, Tensor]
