@@ -17,8 +17,8 @@ _SYMPTOMS = {
     "variance": (MIN_VARIANCE, "of {}, it is the same for every clip, so it tells none apart"),
     "kl": (
         MIN_KL,
-        "of z, it says next to nothing, so all futures drawn are alike; lower objective.kl.beta or train longer; "
-        "of the predictors, kernel-predictor with model.latent_dim keeps its z best",
+        "of z, it says next to nothing, so all futures drawn are alike; let objective.kl rise (kind: monotonic), feed "
+        "the truth at first (objective.teacher_forcing), or take a kernel-predictor with model.latent_dim",
     ),
 }
 

@@ -32,7 +32,8 @@ def predict(
         ),
     ] = None,
     samples: Annotated[
-        int, typer.Option(metavar="K", help="Futures to draw: those of the seeds S, S + 1 and so on.")
+        int,
+        typer.Option(metavar="K", help="Futures to draw, of a run with a z: those of the seeds S, S + 1 and so on."),
     ] = 1,
     spread: Annotated[
         Path | None,
