@@ -182,6 +182,16 @@ def test_pushed_objects_do_not_stay() -> None:
     assert result["metrics"]["prediction/object_error_px"] < 0.6 * result["metrics"]["prediction/object_error_px_still"]
 
 
+@pytest.mark.parametrize("forcing", ["always", "early", "late", "never"])
+def test_z_lives_by_annealing_and_by_the_truth_that_is_fed(forcing: str) -> None:
+    metrics = recorded("prediction-schedules-z.json")["metrics"]
+    none, *annealed = (metrics[f"{kind}/{forcing}/kl"] for kind in ("none", "monotonic", "cyclical"))
+    if forcing == "never":
+        assert max(none, *annealed) < 0.1
+    else:
+        assert min(annealed) > 2.5 * max(none, 1)
+
+
 def test_futures_differ_and_win_no_psnr() -> None:
     many, one = recorded("pushing-futures-cpu.json"), recorded("pushing-one-future-cpu.json")
     assert many["recipe"]["training"] == one["recipe"]["training"]
