@@ -92,7 +92,9 @@ def dump_recipe(recipe: BaseModel) -> str:
 
 
 def changed_settings(before: Recipe, now: Recipe) -> dict[str, str]:
-    """The settings by which two recipes of one kind differ: ``{"optimizer.lr": "0.002, was 0.001"}``."""
+    """What two recipes differ by: ``{"optimizer.lr": "0.002, was 0.001"}``; where it is the kind, that alone."""
+    if now.kind != before.kind:
+        return {"kind": f"{now.kind}, was {before.kind}"}
 
     def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         values: dict[str, Any] = {}

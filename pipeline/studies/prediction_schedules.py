@@ -248,11 +248,7 @@ def _check_same(noted: Path, base: PredictorRecipe, data: Mapping[str, Any]) -> 
         recipe, data_before = dict(before["recipe"]), before["data"]
     except (ValueError, LookupError, TypeError):
         raise RunError(f"{noted}: not written by this study; give another --out") from None
-    shared = recipe_of(recipe, noted)
-    if shared.kind == base.kind:
-        changed = changed_settings(shared, base)
-    else:
-        changed = {"kind": f"{base.kind}, was {shared.kind}"}
+    changed = changed_settings(recipe_of(recipe, noted), base)
     if data_before != data:
         changed["--data"] = f"{_words(data)}, was {_words(data_before)}"
     for name, values in changed.items():
