@@ -42,8 +42,8 @@ BATCH = 32
 SAMPLES = 10
 MEASURES = {"psnr": psnr, "psnr_channelwise": psnr_channelwise, "ssim": ssim, "mse": mse, "mae": mae}
 
-SPREAD, ERROR = "variance_about_mean_of_n", "square_error_of_mean"
-"""Mean over the pixels of a frame: variance of a further draw about the mean of N, and squared error of that mean."""
+SPREAD, ERROR = "variance_about_mean_of_n", "mse_mean_of_n"
+"""How far a further draw, and the truth, lie from the mean of N draws: as `mse`."""
 
 Curves = dict[str, Tensor]
 """Errors by name, frame by frame: (B, T - context) each."""
@@ -131,28 +131,28 @@ def several(first: Tensor, others: Iterable[Tensor], future: Tensor) -> Curves:
     """Curves of the mean picture, and of the best draw of each clip, of all draws (B, T, C, H, W) of a future.
 
     And `SPREAD` and `ERROR`, of which spread_over_error is made. The draws are had one after the other; what is kept
-    is two sums of them.
+    is the sum of them.
     """
-    # Of differences from the first: the sum of squares of the draws themselves would lose what they differ by.
-    total, squares, count = torch.zeros_like(first), torch.zeros_like(first), 1
+    # Of differences from the first: sums of the draws themselves would lose what they differ by.
+    nothing = torch.zeros_like(first)
+    total, squares, count = nothing, mse(nothing, nothing), 1
     best = {name: MEASURES[name](first, future) for name in ("psnr", "ssim")}
     for drawn in others:
-        apart = drawn - first
-        total += apart
-        squares += apart.square()
+        total = total + (drawn - first)
+        squares = squares + mse(drawn, first)
         count += 1
         for name, so_far in best.items():
             curve = MEASURES[name](drawn, future)
             better = curve.mean(dim=1) > so_far.mean(dim=1)
             best[name] = torch.where(better[:, None], curve, so_far)
     mean = first + total / count
-    # The truth lies as far from the mean of N as from the mean of all, and that from it a share of 1 / N.
-    spread = (squares - total.square() / count) / (count - 1) * (1 + 1 / count)
+    variance = (squares - count * mse(total / count, nothing)) / (count - 1)
     return {
         **{f"{name}_mean_of_n": MEASURES[name](mean, future) for name in best},
         **{f"{name}_best_of_n": curve for name, curve in best.items()},
-        SPREAD: spread.mean(dim=(2, 3, 4)),
-        ERROR: (mean - future).square().mean(dim=(2, 3, 4)),
+        # A further draw lies from the mean of N as far as from the mean of all, and that from it a share of 1 / N.
+        SPREAD: variance * (1 + 1 / count),
+        ERROR: mse(mean, future),
     }
 
 
