@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint types results clean
+.PHONY: setup demo test test-browser lint types results clean
 
 setup: .venv/.ready
 
@@ -17,6 +17,14 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest
+
+# The service's pages in a real browser, Debian's Chromium.
+test-browser: setup
+	$(BIN)/pip install --quiet --editable '.[dev,browser]'
+	command -v chromium >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo "chromium is missing: sudo apt-get install chromium"; exit 1; }; \
+	  apt-get update --quiet=2 && apt-get install --yes --quiet=2 --no-install-recommends chromium; }
+	$(BIN)/pytest -n 0 tests/browser
 
 lint: setup
 	$(BIN)/ruff check .

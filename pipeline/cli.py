@@ -7,7 +7,19 @@ import warnings
 
 import typer
 
-from kineme.pipeline.commands import ingest, learn, predict, sample, search, shards, sources, study
+from kineme.pipeline.commands import (
+    export,
+    indexing,
+    ingest,
+    learn,
+    predict,
+    sample,
+    search,
+    serve,
+    shards,
+    sources,
+    study,
+)
 from kineme.pipeline.errors import RunError
 from kineme.retrieval.errors import RetrievalError
 from kineme.shards.errors import DataError
@@ -31,8 +43,13 @@ for command in (
     shards.verify,
     learn.train,
     learn.evaluate,
-    search.index,
+    indexing.index,
+    indexing.add,
+    indexing.remove,
+    indexing.compact,
     search.query,
+    export.export,
+    serve.serve,
     predict.predict,
     learn.swap,
     sample.sample,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from kineme.pipeline.errors import RunError
@@ -20,9 +23,9 @@ from kineme.shards.decode_video import Clip, Done, Task, Unusable
 from kineme.shards.errors import DataError
 from kineme.shards.manifest import write_atomically
 from kineme.shards.media import IMAGE_FOLDER_FPS
-from kineme.shards.sample import Frames
-from kineme.shards.sampling import Sampling
-from kineme.shards.sources.base import SourceItem
+from kineme.shards.sample import ClipRecord, Frames, make_key
+from kineme.shards.sampling import Sampling, Windows
+from kineme.shards.sources.base import NOT_SPLIT, SourceItem
 from kineme.shards.sources.folder import numbered_images
 from kineme.shards.sources.openers import ImageFolder, VideoFile
 
@@ -33,11 +36,19 @@ SHOWN_SIZE = 256
 
 @dataclass(frozen=True)
 class NamedClip:
-    """The first clip of a video: frames (T, H, W, 3) uint8 at ``fps``, and how many such clips the video holds."""
+    """The first clip of a video.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8, square.
+        fps: their rate.
+        clips: how many such clips the video holds.
+        end_s: when it ends, seconds after the video's first frame.
+    """
 
     frames: Frames
     fps: float
     clips: int
+    end_s: float
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,23 @@ class Beginning:
     source_size: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class WindowBatch:
+    """B clips that overlap, of one video.
+
+    Attributes:
+        frames: (B, T, H, W, 3) uint8, square.
+        starts_s: (B,) float64, when each begins, seconds after the video's first frame.
+        ends_s: (B,) float64, when each ends.
+        fps: rate of the frames.
+    """
+
+    frames: Frames
+    starts_s: NDArray[np.float64]
+    ends_s: NDArray[np.float64]
+    fps: float
+
+
 def read_clip(path: Path, *, clip_frames: int, frame_size: int, fps: float | None = None) -> NamedClip:
     """The first ``clip_frames`` frames of a video or of a folder of numbered images, square, ``frame_size`` pixels.
 
@@ -71,8 +99,9 @@ def read_clip(path: Path, *, clip_frames: int, frame_size: int, fps: float | Non
     Raises:
         DataError: there is no such file, it cannot be read as video, or is too short.
     """
-    clips, end = _decode(path, Sampling(clip_frames, fps=fps), frame_size)
-    return NamedClip(decode_clip(clips[0].mp4), end.fps, len(clips))
+    with _decoded(path, Sampling(clip_frames, fps=fps), frame_size) as (coming, end):
+        clips = list(coming)
+    return NamedClip(decode_clip(clips[0].mp4), end.fps, len(clips), clips[0].end_s)
 
 
 def read_beginning(path: Path, *, most_frames: int, frame_size: int, fps: float | None = None) -> Beginning:
@@ -85,21 +114,90 @@ def read_beginning(path: Path, *, most_frames: int, frame_size: int, fps: float 
     Raises:
         DataError: there is no such file, or it cannot be read as video.
     """
-    (clip,), end = _decode(path, Sampling(most_frames, fps=fps), frame_size, first_only=True)
+    with _decoded(path, Sampling(most_frames, fps=fps), frame_size, first_only=True) as (clips, end):
+        (clip,) = clips
     return Beginning(decode_clip(clip.mp4), end.fps, end.source_fps, end.source_size)
 
 
-def _decode(path: Path, sampling: Sampling, size: int, *, first_only: bool = False) -> tuple[list[Clip], Done]:
+def read_windows(
+    path: Path,
+    windows: Windows,
+    *,
+    clip_frames: int,
+    frame_size: int,
+    fps: float | None = None,
+    batch_size: int = 64,
+) -> Iterator[WindowBatch]:
+    """Clips that overlap, of a part of a video, a batch at a time: memory does not grow with the video.
+
+    Args:
+        path, clip_frames, frame_size, fps: as of `read_clip`.
+        windows: the part, and how far a clip is from the next.
+        batch_size: clips of a batch; the last may have fewer.
+
+    Raises:
+        DataError: there is no such file, it cannot be read as video, or the part is shorter than a clip.
+    """
+    with _decoded(path, Sampling(clip_frames, fps=fps), frame_size, windows=windows) as (clips, end):
+        while some := list(islice(clips, batch_size)):
+            yield WindowBatch(
+                np.stack([decode_clip(clip.mp4) for clip in some]),
+                np.array([clip.start_s for clip in some]),
+                np.array([clip.end_s for clip in some]),
+                end.fps,
+            )
+
+
+def read_stored(
+    path: Path, *, clip_frames: int, frame_size: int, fps: float | None = None
+) -> Iterator[tuple[ClipRecord, Frames]]:
+    """The clips of a video as an ingest would store them: records and frames (T, H, W, 3) uint8.
+
+    Their source is the path as it is given; they belong to no data set and have no labels.
+
+    Args:
+        path, clip_frames, frame_size, fps: as of `read_clip`.
+
+    Raises:
+        DataError: there is no such file, it cannot be read as video, or is too short.
+    """
+    with _decoded(path, Sampling(clip_frames, fps=fps), frame_size) as (clips, end):
+        for number, clip in enumerate(clips):
+            yield (
+                ClipRecord(
+                    key=make_key(end.sha256, number),
+                    source=path.as_posix(),
+                    sha256=end.sha256,
+                    dataset="folder",
+                    split=NOT_SPLIT,
+                    labels={},
+                    start_s=clip.start_s,
+                    end_s=clip.end_s,
+                    fps=end.fps,
+                    num_frames=clip.num_frames,
+                    height=clip.height,
+                    width=clip.width,
+                    codec=clip.codec,
+                ),
+                decode_clip(clip.mp4),
+            )
+
+
+@contextmanager
+def _decoded(
+    path: Path, sampling: Sampling, size: int, *, first_only: bool = False, windows: Windows | None = None
+) -> Iterator[tuple[Iterator[Clip], Done]]:
+    """The clips, which can be read once and wait on disk where they are many, and how the video ended."""
     if not path.exists():
         raise DataError(f"{path}: there is no such video; give a video file or a folder of numbered images")
     opener = _images(path, sampling.fps) if path.is_dir() else VideoFile(path)
-    task = Task(SourceItem(path.name, opener), sampling, size, first_only)
+    task = Task(SourceItem(path.name, opener), sampling, size, first_only=first_only, windows=windows)
     with tempfile.TemporaryDirectory() as scratch, DecodePool(1, _LIMITS, Path(scratch)) as pool:
         (video,) = pool.decode([task])
-        clips = list(video.clips())
-    if isinstance(video.end, Unusable):
-        raise DataError(f"{path}: {video.end.reason}")
-    return clips, video.end
+        if isinstance(video.end, Unusable):
+            video.drop()
+            raise DataError(f"{path}: {video.end.reason}")
+        yield video.clips(), video.end
 
 
 def _images(folder: Path, fps: float | None) -> ImageFolder:

@@ -21,12 +21,14 @@ from kineme.pipeline.errors import RunError
 from kineme.pipeline.evaluation import evaluate_run
 from kineme.pipeline.frames import to_uint8
 from kineme.pipeline.generation import swap
+from kineme.pipeline.indexing import index_run
 from kineme.pipeline.pictures import film_strips, save_picture
 from kineme.pipeline.prediction import predict
+from kineme.pipeline.querying import draw_hits, find_hits
+from kineme.pipeline.question import read_question
 from kineme.pipeline.recipe import load_recipe
 from kineme.pipeline.report import Figure, write_report
 from kineme.pipeline.run import Run, environment, load_run
-from kineme.pipeline.searching import answer_query, draw_answer, index_run
 from kineme.pipeline.training import train
 from kineme.pipeline.training_curves import draw_curves
 from kineme.retrieval.index import open_index
@@ -204,8 +206,9 @@ def _draw(out: Path) -> None:
     index = open_index(out / "index")
     tests = [record for record in read_records(shards) if record.split == "test"]
     for by in ("motion", "appearance"):
-        answer = answer_query(index, tests[0].key, by=by, k=6)
-        save_picture(draw_answer(index, answer), pictures / f"query-{by}.png")
+        question = read_question(index, [tests[0].key], by=by)
+        hits = find_hits(index, question, k=6)
+        save_picture(draw_hits(index, question, hits), pictures / f"query-{by}.png")
     predictor, encoder = load_run(out / "runs" / "predictor"), load_run(out / "runs" / "encoder")
     save_picture(_prediction_strips(predictor, out, tests[:3]), pictures / "prediction.png")
     strips, _ = swap(encoder, statics=_video(out, tests[0]), dynamics=_video(out, tests[1]))
@@ -238,3 +241,5 @@ def _print(out: Path, figures: list[Figure]) -> None:
     for figure in figures:
         print(f"  {figure.line()}")
     print(f"\n{out / 'report.html'} shows them with pictures; {out / METRICS} holds them for a program.")
+    serve = f"kineme serve {out / 'index'} --predictor {out / 'runs' / 'predictor'} --run {out / 'runs' / 'encoder'}"
+    print(f"To search its index on a page, run\n  {serve}\nand open http://127.0.0.1:8000")

@@ -48,7 +48,6 @@ def sequential_vae_of(run: Run) -> SequentialVAE:
     return model
 
 
-@torch.inference_mode()
 def swap(run: Run, *, statics: Path, dynamics: Path) -> tuple[dict[str, Frames], float]:
     """What ``statics`` shows, moving as ``dynamics`` does.
 
@@ -61,29 +60,52 @@ def swap(run: Run, *, statics: Path, dynamics: Path) -> tuple[dict[str, Frames],
         RunError: a run of another kind.
         DataError: a clip cannot be read or is too short.
     """
-    recipe, model = run.recipe, run.task.model
-    if isinstance(recipe, SequentialVAERecipe):
-        clip_frames = recipe.encode_frames
-    elif isinstance(recipe, StaticsDynamicsRecipe):
-        clip_frames = recipe.model.clip_frames
-    else:
-        raise RunError(
-            f"{run.folder}: a {recipe.kind} run has no statics to swap; give a run of a statics-dynamics or "
-            "sequential-vae recipe"
-        )
-    size, fps = recipe.model.frame_size, clip_rate(run)
+    clip_frames, size = swap_frames(run)
     reads = {
-        name: read_clip(path, clip_frames=clip_frames, frame_size=size, fps=fps)
+        name: read_clip(path, clip_frames=clip_frames, frame_size=size, fps=clip_rate(run))
         for name, path in (("statics", statics), ("dynamics", dynamics))
     }
-    shown, moving = (as_batch(run, reads[name].frames) for name in ("statics", "dynamics"))
+    strips = {name: read.frames for name, read in reads.items()}
+    return {**strips, "result": swapped(run, strips["statics"], strips["dynamics"])}, reads["dynamics"].fps
+
+
+def swap_frames(run: Run) -> tuple[int, int]:
+    """How many frames a run takes of a clip to swap, and their height and width in pixels.
+
+    Raises:
+        RunError: a run of another kind.
+    """
+    recipe = run.recipe
+    if isinstance(recipe, SequentialVAERecipe):
+        return recipe.encode_frames, recipe.model.frame_size
+    if isinstance(recipe, StaticsDynamicsRecipe):
+        return recipe.model.clip_frames, recipe.model.frame_size
+    raise RunError(
+        f"{run.folder}: a {recipe.kind} run has no statics to swap; give a run of a statics-dynamics or "
+        "sequential-vae recipe"
+    )
+
+
+@torch.inference_mode()
+def swapped(run: Run, statics: Frames, dynamics: Frames) -> Frames:
+    """What one clip shows, moving as another does.
+
+    Args:
+        run: one that `swap_frames` takes.
+        statics, dynamics: the clips, (T, S, S, 3) uint8 with T and S as `swap_frames` says.
+
+    Returns:
+        (T, S, S, 3) uint8.
+    """
+    model = run.task.model
+    shown, moving = as_batch(run, statics), as_batch(run, dynamics)
     if isinstance(model, SequentialVAE):
         drawn = model.decode(model.encode(shown)[0].mean, model.encode(moving)[1].mean)
     else:
         assert isinstance(model, StaticsDynamics)
         drawn = model.draw(model.encode(moving).frame_dynamics, model.encode(shown).statics)
-    strips = {name: read.frames for name, read in reads.items()}
-    return {**strips, "result": to_uint8(drawn)[0].numpy()}, reads["dynamics"].fps
+    film: Frames = to_uint8(drawn)[0].numpy()
+    return film
 
 
 @torch.inference_mode()

@@ -53,21 +53,20 @@ def given_frames(count: int) -> str:
 
 
 def contact_sheet(
-    query: Frames, query_caption: str, hits: Sequence[tuple[Frames, str]], frames_per_clip: int = 8
+    queries: Sequence[tuple[Frames, str]], hits: Sequence[tuple[Frames, str]], frames_per_clip: int = 8
 ) -> Image.Image:
-    """The query on a coloured ground, and below it the hits, best first.
+    """The clips that ask on a coloured ground, and below them the hits, best first.
 
     Args:
-        query: (T, H, W, 3) uint8 RGB.
-        query_caption: as in :func:`film_strips`.
-        hits: (frames, caption) of each hit.
+        queries: (frames (T, H, W, 3) uint8 RGB, caption as in :func:`film_strips`) of each clip that asks.
+        hits: likewise of each hit.
         frames_per_clip: frames drawn at most.
 
     Raises:
         RunError: a clip that is not RGB frames.
     """
-    rows = [_row(frames, caption, frames_per_clip) for frames, caption in [(query, query_caption), *hits]]
-    return _stack(rows, first_is_query=True)
+    rows = [_row(frames, caption, frames_per_clip) for frames, caption in [*queries, *hits]]
+    return _stack(rows, len(queries))
 
 
 def figure_picture(figure: Figure) -> Image.Image:
@@ -135,22 +134,23 @@ def _at_height(frame: Image.Image) -> Image.Image:
     return enlarged.resize(size, Image.Resampling.BOX)
 
 
-def _stack(rows: Sequence[tuple[Image.Image, str]], first_is_query: bool = False) -> Image.Image:
+def _stack(rows: Sequence[tuple[Image.Image, str]], queries: int = 0) -> Image.Image:
+    """The rows below one another; the first ones, the ``queries``, stand on a ground of their own."""
     width = 2 * _MARGIN + _CAPTION_WIDTH + max(strip.width for strip, _ in rows)
-    # The query's ground reaches half a gap beyond its row, and the hits keep a clear distance from it.
-    height = 2 * _MARGIN + len(rows) * (FRAME_HEIGHT + _ROW_GAP) - _ROW_GAP + (2 * _ROW_GAP if first_is_query else 0)
+    # The queries' ground reaches a margin beyond their last row, and the hits keep a clear distance from it.
+    distance = 2 * _ROW_GAP if queries else 0
+    height = 2 * _MARGIN + len(rows) * (FRAME_HEIGHT + _ROW_GAP) - _ROW_GAP + distance
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
+    if queries:
+        bottom = 2 * _MARGIN + queries * (FRAME_HEIGHT + _ROW_GAP) - _ROW_GAP
+        draw.rectangle((0, 0, width, bottom), fill=_QUERY_PAPER)
+        draw.rectangle((0, 0, 5, bottom), fill=_QUERY_EDGE)
     top = _MARGIN
     for number, (strip, caption) in enumerate(rows):
-        is_query = first_is_query and number == 0
-        if is_query:
-            bottom = top + FRAME_HEIGHT + _MARGIN
-            draw.rectangle((0, 0, width, bottom), fill=_QUERY_PAPER)
-            draw.rectangle((0, 0, 5, bottom), fill=_QUERY_EDGE)
-        _write(draw, caption, (_MARGIN, top), _QUERY_EDGE if is_query else _INK)
+        _write(draw, caption, (_MARGIN, top), _QUERY_EDGE if number < queries else _INK)
         sheet.paste(strip, (_MARGIN + _CAPTION_WIDTH, top), strip)
-        top += FRAME_HEIGHT + (_MARGIN + 2 * _ROW_GAP - 2 if is_query else _ROW_GAP)
+        top += FRAME_HEIGHT + _ROW_GAP + (distance if number == queries - 1 else 0)
     return sheet
 
 

@@ -119,7 +119,7 @@ def predict(
         context=context,
         horizon=horizon,
         seeds=seeds,
-        frames=_draw(run, model, read.frames[:context], horizon, condition, seeds),
+        frames=draw_futures(run, model, read.frames[:context], horizon, condition, seeds),
         truth=read.frames if len(read.frames) > context else None,
         fps=read.fps,
         notes=_notes(clip, read),
@@ -132,10 +132,19 @@ def count_of(number: int, thing: str) -> str:
 
 
 @torch.inference_mode()
-def _draw(
+def draw_futures(
     run: Run, model: NextFramePredictor, seen: Frames, horizon: int, condition: Tensor | None, seeds: Sequence[int]
 ) -> Iterator[Tensor]:
-    """`Prediction.frames`. Each future is drawn by itself: in a batch, rounding would depend on how many there are."""
+    """`Prediction.frames`. Each future is drawn by itself: in a batch, rounding would depend on how many there are.
+
+    Args:
+        run: the model's.
+        model: the predictor.
+        seen: the context, (T, S, S, 3) uint8.
+        horizon: frames to draw.
+        condition: as of `kineme.models.next_frames.rollout`.
+        seeds: one for each future.
+    """
     given = as_batch(run, seen)
     for frame in given[0]:
         yield frame.expand(len(seeds), *frame.shape)

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from kineme.retrieval.errors import RetrievalError
 from kineme.retrieval.evaluation import METRICS, Metric
-from kineme.retrieval.index import normalised
-from kineme.retrieval.vectors import Vectors
+from kineme.retrieval.vectors import Vectors, normalised
 
 Tracks = NDArray[np.floating]
 """(N, S, K, 2): places in, or displacements between, the frames of N clips, in pixels."""

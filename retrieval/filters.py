@@ -49,10 +49,12 @@ class MetadataFilter:
     """Rows of a table that a boolean expression keeps. Safe to share between threads.
 
     Args:
-        table: the metadata; its row numbers are what :meth:`rows` returns.
+        table: the metadata.
+        numbers: (N,) ascending, the row numbers that :meth:`rows` returns; 0, 1, ... if not given.
     """
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, numbers: NDArray[np.int64] | None = None) -> None:
+        self._numbers = np.arange(len(table)) if numbers is None else numbers
         self.columns: list[str] = table.column_names
         self._lock = threading.Lock()
         self._connection = duckdb.connect(":memory:", config=_LOCKED)
@@ -76,7 +78,7 @@ class MetadataFilter:
                 found = self._connection.execute(_RUN.format(where)).fetchnumpy()["rowid"]
             except duckdb.Error as error:
                 raise _refusal(where, _first_line(error)) from None
-        return np.sort(np.asarray(found, dtype=np.int64))
+        return self._numbers[np.sort(np.asarray(found, dtype=np.int64))]
 
     def _check(self, where: str) -> None:
         if not where.strip():

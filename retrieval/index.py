@@ -1,78 +1,60 @@
-"""The index folder: vectors, FAISS files, metadata, previews and the encoder, whole in one place.
+"""The index folder, opened: clips, their two vectors, metadata and pictures, and the encoder, whole in one place.
 
-    index.json          schema, count, dimensions and metric of each space, encoder, data; written last
-    keys.json, motion.npy, appearance.npy       the vectors as they were encoded (vectors.py)
-    motion.faiss, appearance.faiss              IndexIDMap2 over a flat index; ids are row numbers
-    metadata.parquet    one row a clip: what METADATA lists, then each label as a column of its own
-    previews.parquet    a small film strip of every clip (previews.py)
-    encoder/            the files the encoder needs
+    index.json          names everything else; replaced whole by every change (commits.py)
+    encoder-000001/     the files of the encoder that made the vectors
+    segments/000001/    clips that were written together (segments.py)
+    removed-000002.npy  sorted numbers of rows that no longer count
+    motion-000003.ivf.faiss   a structure over the vectors of a space, where search is not exact (kinds/)
+    index_report.json   what was chosen when the structures were built, and why (choosing.py)
 
-Copy the folder to another machine and query it there.
+Copy the folder to another machine and query it there. Its rows are numbered through all segments; a number stands until
+the next change. An open index sees nothing of changes: it keeps the files it opened.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
-import faiss
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from kineme.retrieval.atomic import built_beside, replacing
+from kineme.retrieval.commits import IndexInfo, read_info, segment_folder
 from kineme.retrieval.errors import RetrievalError
-from kineme.retrieval.evaluation import METRICS, Metric
+from kineme.retrieval.exact import Neighbours, all_scores, merged, nearest_rows, nothing, without
 from kineme.retrieval.filters import MetadataFilter
-from kineme.retrieval.metadata import ClipMetadata, StoredClip, from_row, label_columns, to_table
-from kineme.retrieval.previews import read_previews, write_previews
-from kineme.retrieval.vectors import SPACES, ClipVectors, Frames, Space, Vectors
+from kineme.retrieval.kinds import Structure, find_near, find_opener
+from kineme.retrieval.metadata import STORED, StoredClip, from_stored, to_table
+from kineme.retrieval.previews import StoredPicture
+from kineme.retrieval.segments import Rows, Segment, open_segment
+from kineme.retrieval.vectors import Frames, Space, Vectors, normalised
 
-SCHEMA = 1
-KIND = "kineme index"
-INFO_FILE = "index.json"
-METADATA_FILE = "metadata.parquet"
-PREVIEWS_FILE = "previews.parquet"
-ENCODER_FOLDER = "encoder"
-
-
-@dataclass(frozen=True)
-class IndexInfo:
-    """What index.json says.
-
-    Args:
-        count: clips N.
-        dims: length of the vectors of each space.
-        metrics: "cosine" or "l2" for each space.
-        encoder: name of the encoder, for people.
-        data: where the clips came from, for people.
-        label_columns: metadata column -> label name.
-    """
-
-    count: int
-    dims: Mapping[str, int]
-    metrics: Mapping[str, Metric]
-    encoder: str
-    data: str
-    label_columns: Mapping[str, str]
-    kind: str = KIND
-    schema: int = SCHEMA
+_OPENINGS = 10
+# Structures are tuned to find the ten nearest. Of many more they miss more: from here on all vectors are compared.
+_MOST_FOUND = 100
 
 
 @dataclass(frozen=True)
 class Index:
-    """An open index folder. Nothing in it is changed by searching; vectors stay on disk until they are used."""
+    """An open index folder. Nothing in it is changed by searching; vectors stay on disk until they are used.
+
+    Attributes:
+        folder: where it was opened.
+        info: what index.json said.
+        segments: the clips, in the order of their rows.
+        removed: ascending numbers of rows that no longer count.
+        structures: of the spaces that are not searched exactly.
+    """
 
     folder: Path
     info: IndexInfo
-    vectors: ClipVectors
-    metadata: pa.Table
-    faiss: Mapping[Space, Any]
+    segments: Sequence[Segment]
+    removed: Rows
+    structures: Mapping[Space, Structure]
 
     @property
     def count(self) -> int:
@@ -82,84 +64,202 @@ class Index:
     @property
     def encoder_folder(self) -> Path:
         """The files of the encoder that made the vectors."""
-        return self.folder / ENCODER_FOLDER
+        return self.folder / self.info.encoder_folder
+
+    @cached_property
+    def live_rows(self) -> Rows:
+        """Ascending numbers of the rows that count, (count,)."""
+        return np.setdiff1d(np.arange(self.info.rows), self.removed, assume_unique=True)
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Keys of the clips, in the order of the rows."""
+        keys: list[str] = self._live("key").to_pylist()
+        return keys
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The metadata as filters see it: a row a clip, in order, each label a column."""
+        return self._labelled[0]
+
+    @property
+    def label_columns(self) -> Mapping[str, str]:
+        """Column of `table` -> label name."""
+        return self._labelled[1]
 
     @cached_property
     def filter(self) -> MetadataFilter:
-        """SQL filters over the metadata."""
-        return MetadataFilter(self.metadata)
+        """SQL filters over the metadata; they give row numbers."""
+        return MetadataFilter(self.table, self.live_rows)
 
-    def clip(self, row: int) -> StoredClip:
-        """The metadata of one row."""
-        return from_row(self.metadata.slice(row, 1).to_pylist()[0], self.info.label_columns)
+    def has(self, key: str) -> bool:
+        """Whether a clip of this key is in the index."""
+        return key in self._row_of
 
-    def vector(self, key: str, by: Space) -> Vectors:
-        """The (D,) vector of a clip of the index, as it was encoded.
+    def row_of(self, key: str) -> int:
+        """The row of a clip.
 
         Raises:
             RetrievalError: no such key.
         """
-        if key not in self.vectors.rows:
+        if key not in self._row_of:
             raise RetrievalError(f"{key!r} is no key of the index {self.folder}; query --json prints keys")
-        return np.array(self.vectors.space(by)[self.vectors.rows[key]])
+        return self._row_of[key]
+
+    def clip(self, row: int) -> StoredClip:
+        """The metadata of one row."""
+        return self.clips([row])[0]
+
+    def clips(self, rows: Sequence[int] | Rows) -> list[StoredClip]:
+        """The metadata of some rows, in their order."""
+        return from_stored(self._metadata.take(pa.array(rows, pa.int64())))
+
+    def vector(self, key: str, by: Space) -> Vectors:
+        """The (D,) vector of a clip, as it was encoded but for rounding.
+
+        Raises:
+            RetrievalError: no such key.
+        """
+        segment, row = self._place(self.row_of(key))
+        encoded: Vectors = segment.encoded(by, slice(row, row + 1))[0]
+        return encoded
+
+    def space(self, name: Space) -> Vectors:
+        """The vectors of all clips, (count, D), as they were encoded but for rounding; read into memory."""
+        return np.concatenate([segment.encoded(name, rows) for segment, rows in self.parts(self.live_rows)])
 
     def previews(self, keys: Sequence[str]) -> dict[str, Frames]:
-        """Small film strips (T <= 8, H, W, 3) uint8 of clips of the index, longer side at most 64 px."""
-        return read_previews(self.folder / PREVIEWS_FILE, keys)
+        """Small film strips (T <= 8, H, W, 3) uint8 of clips of the index, longer side at most 64 px.
 
+        Raises:
+            RetrievalError: no such key, or the index holds no picture of it.
+        """
+        strips = {}
+        for key in keys:
+            segment, row = self._place(self.row_of(key))
+            strip = segment.pictures.strip(row)
+            if strip is None:
+                raise RetrievalError(f"{self.folder}: no preview of clip {key}: it was indexed without pictures")
+            strips[key] = strip
+        return strips
 
-def build_index(
-    folder: Path,
-    vectors: ClipVectors,
-    clips: Sequence[ClipMetadata],
-    *,
-    encoder: str,
-    encoder_files: Mapping[str, Path],
-    data: str,
-    previews: Iterable[tuple[str, Frames]],
-    metrics: Mapping[Space, Metric] | None = None,
-    overwrite: bool = False,
-) -> Index:
-    """Build an index folder beside its final place and rename it there whole.
+    def picture(self, key: str) -> StoredPicture | None:
+        """Strip and film of a clip as bytes; None if it was indexed without.
 
-    Args:
-        folder: where it will stand; must not exist, be empty, or (with ``overwrite``) hold an index, which stays in
-            place until the new one is complete.
-        vectors: of N clips.
-        clips: their metadata, in the same order.
-        encoder: name of the encoder.
-        encoder_files: name inside encoder/ (may have folders) -> file to copy.
-        data: where the clips came from.
-        previews: (key, frames (T, H, W, 3) uint8) of every clip once, in any order; read one at a time.
-        metrics: of each space; "cosine" where not given.
-        overwrite: replace an index that is there.
+        Raises:
+            RetrievalError: no such key.
+        """
+        segment, row = self._place(self.row_of(key))
+        return segment.pictures.stored(row)
 
-    Raises:
-        RetrievalError: the folder is taken, the parts disagree, or a name would leave encoder/.
-    """
-    check_free(folder, overwrite=overwrite)
-    if not vectors.keys:
-        raise RetrievalError("no clips to index: 0 vectors; check the shards and the split")
-    if [clip.key for clip in clips] != vectors.keys:
-        raise RetrievalError(f"{len(clips)} clips do not match {len(vectors.keys)} vectors key by key; encode again")
-    metric_of: dict[str, Metric] = {space: (metrics or {}).get(space, "cosine") for space in SPACES}
-    for metric in metric_of.values():
-        if metric not in METRICS:
-            raise RetrievalError(f"metric {metric!r}: one of {', '.join(METRICS)} expected")
-    columns = label_columns(clips)
-    dims: dict[str, int] = {space: vectors.space(space).shape[1] for space in SPACES}
-    info = IndexInfo(len(clips), dims, metric_of, encoder, data, columns)
+    def film(self, key: str) -> bytes:
+        """A small mp4 of a clip that browsers play, b"" if it was indexed without.
 
-    with built_beside(folder) as partial:
-        vectors.save(partial)
-        for space in SPACES:
-            faiss.write_index(_faiss_index(vectors.space(space), metric_of[space]), str(partial / f"{space}.faiss"))
-        pq.write_table(to_table(clips, columns), partial / METADATA_FILE)
-        _copy_encoder(encoder_files, partial / ENCODER_FOLDER)
-        _check_previews(write_previews(partial / PREVIEWS_FILE, previews), vectors.keys)
-        with replacing(partial / INFO_FILE) as file:
-            file.write_text(json.dumps(asdict(info), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return open_index(folder)
+        Raises:
+            RetrievalError: no such key.
+        """
+        stored = self.picture(key)
+        return b"" if stored is None else stored.film
+
+    def nearest(self, queries: Vectors, by: Space, k: int, rows: Rows | None = None) -> Neighbours:
+        """The k nearest clips of each query.
+
+        Args:
+            queries: (Q, D) float32, finite; of any length where the metric is cosine.
+            by: the space.
+            k: clips wanted, at least 1; fewer come where there are fewer.
+            rows: ascending numbers of live rows that may answer. Among them search is always exact. Without, it is as
+                exact as the structure of the space is; never fewer than k come where there are k.
+        """
+        queries = self._prepared(queries, by)
+        if rows is not None:
+            return self._among(queries, by, min(k, len(rows)), rows)
+        k = min(k, self.count)
+        room = k + min(len(self.removed), k + 16)
+        structure = by in self.structures and k <= _MOST_FOUND
+        near = without(self._of_all(queries, by, room, structure=structure), self.removed, k)
+        # Rare: more of the nearest were removed, or fewer found, than was made room for.
+        short = (near.scores[:, -1:] == -np.inf).any(axis=1)
+        if short.any():
+            near.scores[short], near.rows[short] = self._among(queries[short], by, k, self.live_rows)
+        return near
+
+    def scores(self, queries: Vectors, by: Space) -> Vectors:
+        """The score of every clip, in the order of `live_rows`; exact.
+
+        Args:
+            queries: (D,) for one query, or (Q, D) for several.
+            by: the space.
+
+        Returns:
+            (count,) or (Q, count) float32.
+        """
+        prepared = self._prepared(np.atleast_2d(queries), by).reshape(queries.shape)
+        metric = self.info.metrics[by]
+        scores = np.concatenate([all_scores(prepared, part.vectors[by], metric) for part in self.segments], axis=-1)
+        return scores[..., self.live_rows] if len(self.removed) else scores
+
+    def parts(self, rows: Rows) -> list[tuple[Segment, Rows]]:
+        """Each segment with its own numbers of those of its rows that are among ``rows``, which ascend."""
+        parts = []
+        for segment, first in zip(self.segments, self._firsts, strict=True):
+            here = rows[slice(*np.searchsorted(rows, [first, first + segment.count]))]
+            parts.append((segment, here - first))
+        return parts
+
+    def _of_all(self, queries: Vectors, by: Space, k: int, *, structure: bool) -> Neighbours:
+        """Among all rows, those that were removed, too: what a structure finds, and the exact nearest of the others.
+
+        So that most queries need no look at every row for whether it is live.
+        """
+        metric, found, covered = self.info.metrics[by], [], 0
+        if structure:
+            entry, vectors = self.info.structures[by], self.segments[0].vectors[by]
+            found = [find_near(self.structures[by], entry.candidates, vectors, queries, k, metric)]
+            covered = entry.rows
+        for segment, start in zip(self.segments, self._firsts.tolist(), strict=True):
+            if start + segment.count > covered:
+                near = nearest_rows(queries, segment.vectors[by], k, metric)
+                found.append(Neighbours(near.scores, near.rows + start) if start else near)
+        return merged(found or [nothing(len(queries))], k)
+
+    def _among(self, queries: Vectors, by: Space, k: int, rows: Rows) -> Neighbours:
+        """Exactly, among ``rows``."""
+        found = [nothing(len(queries))]
+        for (segment, here), start in zip(self.parts(rows), self._firsts, strict=True):
+            if len(here):
+                near = nearest_rows(queries, segment.vectors[by], k, self.info.metrics[by], allowed=here)
+                found.append(Neighbours(near.scores, near.rows + start))
+        return merged(found[1:] or found, k)
+
+    def _prepared(self, queries: Vectors, by: Space) -> Vectors:
+        exact = np.ascontiguousarray(queries, np.float32)
+        return normalised(exact) if self.info.metrics[by] == "cosine" else exact
+
+    def _place(self, row: int) -> tuple[Segment, int]:
+        number = int(np.searchsorted(self._firsts, row, side="right")) - 1
+        return self.segments[number], row - int(self._firsts[number])
+
+    def _live(self, column: str) -> pa.ChunkedArray:
+        whole = self._metadata.column(column)
+        return whole.take(pa.array(self.live_rows)) if len(self.removed) else whole
+
+    @cached_property
+    def _metadata(self) -> pa.Table:
+        return pa.concat_tables([segment.metadata for segment in self.segments] or [STORED.empty_table()])
+
+    @cached_property
+    def _labelled(self) -> tuple[pa.Table, dict[str, str]]:
+        return to_table(self._metadata.take(pa.array(self.live_rows)))
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return dict(zip(self.keys, self.live_rows.tolist(), strict=True))
+
+    @cached_property
+    def _firsts(self) -> Rows:
+        """Number of the first row of each segment."""
+        return np.cumsum([0, *(segment.count for segment in self.segments)])[:-1]
 
 
 def open_index(folder: Path) -> Index:
@@ -168,104 +268,35 @@ def open_index(folder: Path) -> Index:
     Raises:
         RetrievalError: not an index, another schema, a piece missing, or pieces that disagree in size.
     """
-    info = _read_info(folder)
-    for name in (METADATA_FILE, PREVIEWS_FILE, ENCODER_FOLDER, *(f"{space}.faiss" for space in SPACES)):
-        if not (folder / name).exists():
-            raise RetrievalError(f"{folder}: {name} is missing from this index; copy it again or build it again")
-    vectors = ClipVectors.load(folder)
-    try:
-        metadata = pq.read_table(folder / METADATA_FILE)
-        searchers = {space: faiss.read_index(str(folder / f"{space}.faiss")) for space in SPACES}
-    except (pa.ArrowException, RuntimeError) as error:
-        raise RetrievalError(f"{folder}: a file is unreadable ({error}); copy or build the index again") from None
-    _check_sizes(folder, info, vectors, metadata, searchers)
-    return Index(folder, info, vectors, metadata, searchers)
+    for _ in range(_OPENINGS):
+        info = read_info(folder)
+        try:
+            return _open(folder, info)
+        except FileNotFoundError as error:
+            # A change may have come between index.json and the files it named.
+            if read_info(folder).generation == info.generation:
+                missing = Path(str(error.filename)).name
+                raise RetrievalError(
+                    f"{folder}: {missing} is missing from this index; copy it again or build it again"
+                ) from None
+    raise RetrievalError(f"{folder}: changes faster than it can be opened; wait for what changes it")
 
 
-def check_free(folder: Path, *, overwrite: bool) -> None:
-    """Say now, before hours of encoding, whether an index can be built at ``folder``.
-
-    Raises:
-        RetrievalError: it is taken by something that is not an index, or by an index and ``overwrite`` is false.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not _is_index(folder):
-        raise RetrievalError(f"{folder} exists and is not an index: it is left alone; name another folder")
-    if not overwrite:
-        raise RetrievalError(f"{folder} already holds an index; add --force to replace it, or name another folder")
-
-
-def normalised(vectors: Vectors) -> Vectors:
-    """Rows of (N, D) at length 1; a zero row stays zero."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Vectors = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
-    return unit
-
-
-def _faiss_index(vectors: Vectors, metric: Metric) -> Any:
-    flat = faiss.IndexFlatIP(vectors.shape[1]) if metric == "cosine" else faiss.IndexFlatL2(vectors.shape[1])
-    index = faiss.IndexIDMap2(flat)
-    rows = normalised(vectors) if metric == "cosine" else np.ascontiguousarray(vectors)
-    index.add_with_ids(rows, np.arange(len(rows), dtype=np.int64))
-    return index
-
-
-def _copy_encoder(files: Mapping[str, Path], folder: Path) -> None:
-    folder.mkdir()
-    for name, source in files.items():
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise RetrievalError(f"encoder file name {name!r} leaves the encoder folder; use a relative name")
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, folder / name)
-
-
-def _check_previews(written: list[str], keys: list[str]) -> None:
-    if sorted(written) != sorted(keys):
+def _open(folder: Path, info: IndexInfo) -> Index:
+    if not (folder / info.encoder_folder).is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder / info.encoder_folder))
+    segments = [
+        open_segment(segment_folder(folder, entry.name), entry.count, info.dims, info.metrics)
+        for entry in info.segments
+    ]
+    removed = np.empty(0, np.int64) if info.removed is None else np.load(folder / info.removed)
+    if info.count != info.rows - len(removed):
         raise RetrievalError(
-            f"{len(written)} previews for {len(keys)} clips: one of each expected; read the shards again"
+            f"{folder}: {info.rows} rows less {len(removed)} removed are not the {info.count} clips that index.json "
+            "says; build the index again"
         )
-
-
-def _is_index(folder: Path) -> bool:
-    try:
-        _read_info(folder, any_schema=True)
-    except RetrievalError:
-        return False
-    return True
-
-
-def _read_info(folder: Path, *, any_schema: bool = False) -> IndexInfo:
-    path = folder / INFO_FILE
-    if not path.is_file():
-        raise RetrievalError(f"{folder} is not an index: it has no {INFO_FILE}; make one with: kineme index")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RetrievalError(f"{path}: not JSON ({error}); copy or build the index again") from None
-    if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise RetrievalError(f"{path}: not written by kineme index; name an index folder")
-    if content.get("schema") != SCHEMA and not any_schema:
-        raise RetrievalError(
-            f"{path}: schema {content.get('schema')!r}, this version reads {SCHEMA}; build the index again"
-        )
-    try:
-        return IndexInfo(**content)
-    except TypeError as error:
-        if any_schema:
-            return IndexInfo(0, {}, {}, "", "", {})
-        raise RetrievalError(f"{path}: fields do not fit schema {SCHEMA} ({error}); build the index again") from None
-
-
-def _check_sizes(folder: Path, info: IndexInfo, vectors: ClipVectors, metadata: pa.Table, searchers: Any) -> None:
-    if vectors.keys != metadata.column("key").to_pylist():
-        raise RetrievalError(f"{folder}: keys of vectors and metadata differ; copy or build the index again")
-    for space in SPACES:
-        expected = (info.count, info.dims[space])
-        found = {
-            f"{space}.npy": vectors.space(space).shape,
-            f"{space}.faiss": (searchers[space].ntotal, searchers[space].d),
-        }
-        for name, shape in found.items():
-            if shape != expected:
-                raise RetrievalError(f"{folder}: {name} is {shape}, {INFO_FILE} says {expected}; build the index again")
+    structures = {
+        space: find_opener(entry.kind).open(folder / entry.location, entry, info.metrics[space])
+        for space, entry in info.structures.items()
+    }
+    return Index(folder, info, segments, removed, structures)

@@ -1,10 +1,15 @@
-"""The metadata table of an index: one row a clip, each label a column of its own that SQL can filter by."""
+"""The metadata of an index: as it is stored, and as the table that SQL filters by, each label a column of its own.
+
+Stored are the labels of a clip as one JSON text, so that a clip keeps them as they were whatever other clips have. The
+types of the columns follow from the clips that are in the index now, as if it had been built of them alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -24,6 +29,8 @@ BUILT_IN = pa.schema(
         ("width", pa.int64()),
     ]
 )
+STORED = BUILT_IN.append(pa.field("labels", pa.string()))
+"""What is stored of a clip."""
 
 
 class ClipMetadata(Protocol):
@@ -94,36 +101,62 @@ class StoredClip:
     labels: dict[str, Label]
 
 
-def label_columns(clips: Sequence[ClipMetadata]) -> dict[str, str]:
-    """Column -> label name, for every label of any clip, in alphabetical order of the labels.
+def to_stored(clips: Sequence[ClipMetadata]) -> pa.Table:
+    """One row a clip, in order, columns as `STORED`."""
+    arrays = [pa.array([getattr(clip, field.name) for clip in clips], type=field.type) for field in BUILT_IN]
+    labels = [json.dumps(dict(clip.labels), ensure_ascii=False, sort_keys=True) for clip in clips]
+    return pa.table([*arrays, pa.array(labels, type=pa.string())], schema=STORED)
+
+
+def from_stored(table: pa.Table) -> list[StoredClip]:
+    """The clips of a table of `STORED` columns."""
+    return [StoredClip(**{**row, "labels": json.loads(row["labels"])}) for row in table.to_pylist()]
+
+
+def to_table(stored: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+    """The table that filters see, and which of its columns holds which label.
+
+    A label that a clip lacks is NULL. A label whose values are of several types is text, except that whole numbers may
+    stand among decimals.
+
+    Args:
+        stored: a table of `STORED` columns.
+
+    Returns:
+        The same rows with a column for each label of any of them; and {column: label}.
+    """
+    # Many clips have the same labels: each text is read once.
+    coded = stored.column("labels").combine_chunks().dictionary_encode()
+    distinct = [json.loads(text) for text in coded.dictionary.to_pylist()]
+    columns = label_columns({name for labels in distinct for name in labels})
+    table = stored.drop_columns("labels")
+    for column, label in columns.items():
+        values = _label_array([labels.get(label) for labels in distinct])
+        table = table.append_column(column, values.take(coded.indices))
+    return table, columns
+
+
+def label_columns(
+    labels: Iterable[str], taken: Iterable[str] = BUILT_IN.names, spelt: Callable[[str], str] = str
+) -> dict[str, str]:
+    """Column -> label name, in alphabetical order of the labels.
 
     SQL compares column names without case: a label that clashes so with a column before it gets the prefix ``label_``.
+
+    Args:
+        labels: the names of all labels.
+        taken: names that no label can have.
+        spelt: how a label's name is written where not every name will do.
     """
     columns: dict[str, str] = {}
-    taken = {name.casefold() for name in BUILT_IN.names}
-    for label in sorted({name for clip in clips for name in clip.labels}):
-        column = label
-        while column.casefold() in taken:
+    used = {name.casefold() for name in taken}
+    for label in sorted(labels):
+        column = spelt(label)
+        while column.casefold() in used:
             column = f"label_{column}"
-        taken.add(column.casefold())
+        used.add(column.casefold())
         columns[column] = label
     return columns
-
-
-def to_table(clips: Sequence[ClipMetadata], columns: Mapping[str, str]) -> pa.Table:
-    """One row a clip, in order; a label that a clip lacks is NULL.
-
-    A label whose values are of several types is stored as text, except that whole numbers may stand among decimals.
-    """
-    arrays = [pa.array([getattr(clip, field.name) for clip in clips], type=field.type) for field in BUILT_IN]
-    arrays += [_label_array([clip.labels.get(label) for clip in clips]) for label in columns.values()]
-    return pa.table(arrays, names=[*BUILT_IN.names, *columns])
-
-
-def from_row(row: Mapping[str, Any], columns: Mapping[str, str]) -> StoredClip:
-    """The clip of one row of :func:`to_table`; labels it lacks are left out."""
-    labels = {label: row[column] for column, label in columns.items() if row[column] is not None}
-    return StoredClip(**{name: row[name] for name in BUILT_IN.names}, labels=labels)
 
 
 def _label_array(values: list[Label | None]) -> pa.Array:

@@ -1,14 +1,20 @@
-"""previews.parquet: a small film strip of every clip, so that an index can be looked at without its shards."""
+"""What is seen of a clip without its shards: a small film strip, and a small film that browsers play.
+
+pictures.bin    all strips and films, one after the other
+pictures.npy    (N, 4) int64, a row a clip: where its strip begins, bytes of the strip, bytes of the film after it,
+                frames in the strip. Four zeros for a clip of which nothing is kept
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from PIL import Image
 
 from kineme.retrieval.errors import RetrievalError
@@ -16,51 +22,125 @@ from kineme.retrieval.vectors import Frames
 
 MAX_FRAMES = 8
 MAX_SIDE = 64
+BYTES_FILE = "pictures.bin"
+PLACES_FILE = "pictures.npy"
 # Drawn frames fit in this as exact PNG; filmed ones do not, and are stored as JPEG.
 _EXACT_BYTES = 24_000
-_ROWS_A_GROUP = 256
-_SCHEMA = pa.schema([("key", pa.string()), ("frames", pa.int32()), ("image", pa.binary())])
 
 
-def write_previews(path: Path, clips: Iterable[tuple[str, Frames]]) -> list[str]:
-    """Write one strip a clip: at most 8 frames, evenly spaced, longer side at most 64 px, side by side.
+class Picture(NamedTuple):
+    """What to keep of a clip: its frames (T, H, W, 3) uint8, of which a strip is made, and an mp4, or b"" for none."""
 
-    Args:
-        path: the parquet file: key, frames (how many stand side by side), image (PNG or JPEG bytes).
-        clips: (key, frames (T, H, W, 3) uint8) one at a time; only a few hundred strips are held in memory.
+    key: str
+    frames: Frames
+    film: bytes = b""
 
-    Returns:
-        The keys written, in order.
+
+class StoredPicture(NamedTuple):
+    """A strip as PNG or JPEG bytes, how many frames stand in it side by side, and an mp4, or b"" for none."""
+
+    strip: bytes
+    frames: int
+    film: bytes
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of one segment, memory-mapped."""
+
+    path: Path
+    places: NDArray[np.int64]
+    data: NDArray[np.uint8]
+
+    def stored(self, row: int) -> StoredPicture | None:
+        """The picture of a row as bytes; None if nothing is kept of it.
+
+        Raises:
+            RetrievalError: the file is shorter than it was.
+        """
+        start, strip, film, frames = self.places[row].tolist()
+        if not strip:
+            return None
+        data = self.data[start : start + strip + film].tobytes()
+        if len(data) != strip + film:
+            raise RetrievalError(f"{self.path}: cut short; copy or build the index again")
+        return StoredPicture(data[:strip], frames, data[strip:])
+
+    def strip(self, row: int) -> Frames | None:
+        """The film strip of a row, (T, H, W, 3) uint8, T <= 8; None if nothing is kept of it.
+
+        Raises:
+            RetrievalError: the file is damaged.
+        """
+        stored = self.stored(row)
+        if stored is None:
+            return None
+        try:
+            with Image.open(io.BytesIO(stored.strip)) as opened:
+                pixels = np.asarray(opened.convert("RGB"))
+            return np.stack(np.split(pixels, stored.frames, axis=1))
+        except (OSError, ValueError) as error:
+            raise RetrievalError(f"{self.path}: a picture is unreadable ({error}); build the index again") from None
+
+
+class PictureWriter:
+    """Writes pictures.bin and pictures.npy for ``count`` rows into ``folder``; a context manager.
+
+    Rows that get no picture have none. A row may be written once.
     """
-    keys: list[str] = []
-    rows: list[dict[str, object]] = []
-    with pq.ParquetWriter(path, _SCHEMA, compression="none") as writer:
-        for key, frames in clips:
-            strip = small_strip(frames)
-            rows.append({"key": key, "frames": len(strip), "image": _to_bytes(strip)})
-            keys.append(key)
-            if len(rows) == _ROWS_A_GROUP:
-                writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
-                rows = []
-        writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
-    return keys
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._places = np.zeros((count, 4), np.int64)
+        self._folder = folder
+        self._file = (folder / BYTES_FILE).open("wb")
+
+    def __enter__(self) -> PictureWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        np.save(self._folder / PLACES_FILE, self._places)
+
+    def write(self, row: int, picture: StoredPicture) -> None:
+        """Keep the picture of a row."""
+        self._places[row] = self._file.tell(), len(picture.strip), len(picture.film), picture.frames
+        self._file.write(picture.strip)
+        self._file.write(picture.film)
+
+    def write_all(self, rows: Mapping[str, int], pictures: Iterable[Picture]) -> None:
+        """Keep a picture for each of ``rows`` (key -> row), in whatever order they come, or for none at all.
+
+        Raises:
+            RetrievalError: one is of no such clip, comes twice or is missing.
+        """
+        written: set[str] = set()
+        for picture in pictures:
+            if picture.key not in rows or picture.key in written:
+                what = "comes twice" if picture.key in written else "is of none of the clips"
+                raise RetrievalError(f"picture {picture.key!r} {what}: one of each expected; read the shards again")
+            strip = small_strip(picture.frames)
+            self.write(rows[picture.key], StoredPicture(_to_bytes(strip), len(strip), picture.film))
+            written.add(picture.key)
+        if written and len(written) != len(rows):
+            raise RetrievalError(
+                f"{len(written)} previews for {len(rows)} clips: one of each expected; read the shards again"
+            )
 
 
-def read_previews(path: Path, keys: Sequence[str]) -> dict[str, Frames]:
-    """The strips of ``keys`` as (T, H, W, 3) uint8, T <= 8.
+def open_pictures(folder: Path) -> Pictures:
+    """The pictures of a segment.
 
     Raises:
-        RetrievalError: the file is unreadable or lacks one of them.
+        RetrievalError: pictures.npy is unreadable.
     """
     try:
-        table = pq.read_table(path, filters=[("key", "in", list(keys))]) if keys else _SCHEMA.empty_table()
-    except (pa.ArrowException, FileNotFoundError) as error:
-        raise RetrievalError(f"{path}: previews unreadable ({error}); build the index again") from None
-    strips = {row["key"]: _from_bytes(row["image"], row["frames"]) for row in table.to_pylist()}
-    missing = [key for key in keys if key not in strips]
-    if missing:
-        raise RetrievalError(f"{path}: no preview of clip {missing[0]}; build the index again")
-    return strips
+        places = np.load(folder / PLACES_FILE, mmap_mode="r")
+        size = (folder / BYTES_FILE).stat().st_size
+        # An empty file cannot be mapped.
+        data = np.memmap(folder / BYTES_FILE, np.uint8, "r") if size else np.empty(0, np.uint8)
+    except (ValueError, EOFError) as error:
+        raise RetrievalError(f"{folder / PLACES_FILE}: unreadable ({error}); build the index again") from None
+    return Pictures(folder / BYTES_FILE, places, data)
 
 
 def small_strip(frames: Frames) -> Frames:
@@ -85,9 +165,3 @@ def _to_bytes(strip: Frames) -> bytes:
     close = io.BytesIO()
     image.save(close, format="JPEG", quality=90, subsampling=0)
     return close.getvalue()
-
-
-def _from_bytes(image: bytes, count: int) -> Frames:
-    with Image.open(io.BytesIO(image)) as opened:
-        pixels = np.asarray(opened.convert("RGB"))
-    return np.stack(np.split(pixels, count, axis=1))

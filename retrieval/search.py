@@ -1,18 +1,17 @@
-"""The nearest clips of an index, exactly, among those a filter allows."""
+"""The nearest clips of an index among those a filter allows."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from kineme.retrieval.errors import RetrievalError
-from kineme.retrieval.index import Index, normalised
+from kineme.retrieval.index import Index
 from kineme.retrieval.metadata import Label
+from kineme.retrieval.segments import Rows
 from kineme.retrieval.vectors import SPACES, Space
 
 
@@ -43,7 +42,10 @@ def search(
     where: str | None = None,
     exclude: Collection[str] = (),
 ) -> list[Hit]:
-    """The k clips nearest to ``vector``: exact, and never fewer than k where k are allowed.
+    """The k clips nearest to ``vector``, never fewer where k are allowed.
+
+    Exact wherever there is a filter or something to exclude, and else as exact as the index is: recall is 1 unless it
+    has a structure for the space.
 
     Args:
         vector: (D,) float32, D as the index has it for ``by``.
@@ -62,21 +64,38 @@ def search(
         raise RetrievalError(f"space {by!r}: one of {', '.join(SPACES)} expected")
     if k < 1:
         raise RetrievalError(f"k = {k}: at least 1 expected")
-    query = _checked(index, vector, by)
-    allowed = _allowed_rows(index, where, exclude)
-    count = min(k, index.count if allowed is None else len(allowed))
-    if count == 0:
-        return []
-    # Flat indexes compare every allowed vector, so that a filter can never leave fewer than it should.
-    distances, rows = index.faiss[by].search(query[None], count, params=_only(allowed))
-    scores = distances[0] if index.info.metrics[by] == "cosine" else -np.sqrt(np.maximum(distances[0], 0))
+    query = checked(index, vector, by)
+    near = index.nearest(query[None], by, k, allowed_rows(index, where, exclude))
+    return to_hits(index, near.scores[0].tolist(), near.rows[0].tolist())
+
+
+def allowed_rows(index: Index, where: str | None, exclude: Collection[str]) -> Rows | None:
+    """Ascending numbers of the rows that may answer; None for all of them.
+
+    Raises:
+        RetrievalError: a bad filter.
+    """
+    excluded = [index.row_of(key) for key in exclude if index.has(key)]
+    if where is None and not excluded:
+        return None
+    rows = index.live_rows if where is None else index.filter.rows(where)
+    return np.setdiff1d(rows, np.array(excluded, dtype=np.int64))
+
+
+def to_hits(index: Index, scores: Sequence[float], rows: Sequence[int]) -> list[Hit]:
+    """The hits of these rows, best first."""
     return [
-        _hit(index, rank, float(scores[place]), int(rows[0, place]))
-        for rank, place in enumerate(np.lexsort((rows[0], -scores)), start=1)
+        Hit(rank, score, clip.key, clip.source, clip.start_s, clip.end_s, clip.labels)
+        for rank, (score, clip) in enumerate(zip(scores, index.clips(rows), strict=True), start=1)
     ]
 
 
-def _checked(index: Index, vector: NDArray[np.float32], by: Space) -> NDArray[np.float32]:
+def checked(index: Index, vector: NDArray[np.float32], by: Space) -> NDArray[np.float32]:
+    """The vector, (D,).
+
+    Raises:
+        RetrievalError: it has another length than those of the index, or is not finite.
+    """
     expected = index.info.dims[by]
     if vector.shape != (expected,):
         raise RetrievalError(
@@ -85,25 +104,4 @@ def _checked(index: Index, vector: NDArray[np.float32], by: Space) -> NDArray[np
         )
     if not np.isfinite(vector).all():
         raise RetrievalError(f"the {by} vector of the query holds NaN or infinity: the encoder failed on this clip")
-    query = np.ascontiguousarray(vector, dtype=np.float32)
-    return normalised(query[None])[0] if index.info.metrics[by] == "cosine" else query
-
-
-def _allowed_rows(index: Index, where: str | None, exclude: Collection[str]) -> NDArray[np.int64] | None:
-    """Row numbers that may answer, or None for all of them."""
-    excluded = [index.vectors.rows[key] for key in exclude if key in index.vectors.rows]
-    if where is None and not excluded:
-        return None
-    rows = np.arange(index.count) if where is None else index.filter.rows(where)
-    return np.setdiff1d(rows, np.array(excluded, dtype=np.int64))
-
-
-def _only(allowed: NDArray[np.int64] | None) -> Any:
-    """faiss search parameters that admit these rows; faiss makes their keyword arguments at run time."""
-    parameters: Any = faiss.SearchParameters
-    return None if allowed is None else parameters(sel=faiss.IDSelectorBatch(allowed))
-
-
-def _hit(index: Index, rank: int, score: float, row: int) -> Hit:
-    clip = index.clip(row)
-    return Hit(rank, score, clip.key, clip.source, clip.start_s, clip.end_s, clip.labels)
+    return vector

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kineme.retrieval.atomic import replacing
 from kineme.retrieval.errors import RetrievalError
 
 Space = Literal["motion", "appearance"]
@@ -21,8 +18,6 @@ Frames = NDArray[np.uint8]
 """RGB frames of one clip, (T, H, W, 3) uint8."""
 Vectors = NDArray[np.float32]
 """One row a clip, (N, D) float32."""
-
-KEYS_FILE = "keys.json"
 
 
 class ClipEncoder(Protocol):
@@ -70,7 +65,7 @@ class ClipVectors:
 
     def __post_init__(self) -> None:
         if len(set(self.keys)) != len(self.keys):
-            twice = next(key for key in self.keys if self.keys.count(key) > 1)
+            twice = Counter(self.keys).most_common(1)[0][0]
             raise RetrievalError(f"clip key {twice!r} comes twice: keys must differ; encode each shard once")
         for space in SPACES:
             _check_matrix(space, self.space(space), len(self.keys))
@@ -79,42 +74,12 @@ class ClipVectors:
         """The (N, D) matrix of one space."""
         return self.motion if name == "motion" else self.appearance
 
-    @cached_property
-    def rows(self) -> dict[str, int]:
-        """Row number of each key."""
-        return {key: row for row, key in enumerate(self.keys)}
 
-    def save(self, folder: Path) -> None:
-        """Write motion.npy, appearance.npy and keys.json into ``folder`` (made if absent).
-
-        keys.json is removed first and written last: a folder that has it holds matrices that belong to it.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / KEYS_FILE).unlink(missing_ok=True)
-        for space in SPACES:
-            with replacing(folder / f"{space}.npy") as partial, partial.open("wb") as file:
-                np.save(file, self.space(space), allow_pickle=False)
-        with replacing(folder / KEYS_FILE) as partial:
-            partial.write_text(json.dumps(self.keys), encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> ClipVectors:
-        """Read what :meth:`save` wrote; the matrices stay on disk (memory-mapped, read-only) until they are used.
-
-        Raises:
-            RetrievalError: a file is missing, cut short, or disagrees with the others.
-        """
-        for name in (KEYS_FILE, *(f"{space}.npy" for space in SPACES)):
-            if not (folder / name).is_file():
-                raise RetrievalError(f"{folder}: {name} is missing: not a whole set of vectors; encode the clips again")
-        try:
-            keys = json.loads((folder / KEYS_FILE).read_text(encoding="utf-8"))
-            motion, appearance = (np.load(folder / f"{space}.npy", mmap_mode="r") for space in SPACES)
-        except (ValueError, EOFError) as error:
-            raise RetrievalError(f"{folder}: vectors unreadable ({error}); encode the clips again") from None
-        if not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
-            raise RetrievalError(f"{folder / KEYS_FILE}: must be a list of keys; encode the clips again")
-        return cls(keys, motion, appearance)
+def normalised(vectors: Vectors) -> Vectors:
+    """Rows of (N, D) at length 1; a zero row stays zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vectors = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return unit
 
 
 def _check_matrix(space: Space, matrix: Vectors, count: int) -> None:

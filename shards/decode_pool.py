@@ -42,10 +42,12 @@ class Limits:
     Attributes:
         silence_s: seconds without a decoded frame, above 0.
         memory_bytes: private memory of its decoder process.
+        total_s: seconds it may take in all, with what it waits for a decoder to start; None: any.
     """
 
     silence_s: float = 120.0
     memory_bytes: int = 4 << 30
+    total_s: float | None = None
 
     def __post_init__(self) -> None:
         if not self.silence_s > 0:
@@ -82,6 +84,7 @@ class _Worker:
     connection: Connection[Any, Message]
     number: int | None = None
     started: bool = False
+    given: float = 0.0
     heard: float = 0.0
     clips: int = 0
     spool: tempfile.SpooledTemporaryFile[bytes] | None = field(default=None)
@@ -120,8 +123,11 @@ class DecodePool:
         waiting = iter(tasks)
         given = wanted = 0
         while True:
-            for worker in self._workers:
+            for place, worker in enumerate(self._workers):
                 if worker.number is None and given < wanted + _LOOK_AHEAD * self._count:
+                    if worker.process.poll() is not None:  # it died of something else than a video of ours
+                        self._end(worker)
+                        worker = self._workers[place] = self._start()
                     if (task := next(waiting, None)) is None:
                         break
                     self._give(worker, given, task)
@@ -156,7 +162,8 @@ class DecodePool:
         worker.process.wait()
 
     def _give(self, worker: _Worker, number: int, task: Task) -> None:
-        worker.number, worker.heard, worker.clips = number, time.monotonic(), 0
+        worker.number, worker.clips = number, 0
+        worker.given = worker.heard = time.monotonic()
         worker.spool = tempfile.SpooledTemporaryFile(_SPOOL_BYTES, dir=str(self._scratch))  # noqa: SIM115
         with suppress(BrokenPipeError):  # it died while idle: _listen will find its end closed
             worker.connection.send(task)
@@ -164,17 +171,22 @@ class DecodePool:
     def _listen(self) -> None:
         """Take what the workers said, then look for those that fell silent."""
         busy = {worker.connection: worker for worker in self._workers if worker.number is not None}
-        for ready in wait(list(busy), timeout=min(1.0, self._limits.silence_s / 4)):
+        for ready in wait(list(busy), timeout=min(1.0, self._limits.silence_s / 4, (self._limits.total_s or 4) / 4)):
             worker = busy[ready]  # type: ignore[index]
             try:
                 self._hear(worker, worker.connection.recv())
             except (EOFError, ConnectionResetError, pickle.UnpicklingError):
-                self._replace(worker, None)
+                self._replace(worker, self._death(worker))
         now = time.monotonic()
         for worker in busy.values():
             silent = worker.started and now - worker.heard > self._limits.silence_s
-            if worker.number is not None and silent and not worker.connection.poll():
-                self._replace(worker, f"no frame was decoded for {self._limits.silence_s:g} s; see --deadline")
+            if worker.number is None:
+                continue
+            if silent and not worker.connection.poll():
+                reason = f"no frame was decoded for {self._limits.silence_s:g} s; see --deadline"
+                self._replace(worker, Unusable(reason, "slow"))
+            elif self._limits.total_s is not None and now - worker.given > self._limits.total_s:
+                self._replace(worker, Unusable(f"not decoded after {self._limits.total_s:g} s", "slow"))
 
     def _hear(self, worker: _Worker, message: Message) -> None:
         worker.started, worker.heard = True, time.monotonic()
@@ -199,11 +211,13 @@ class DecodePool:
         self._finished[worker.number] = DecodedVideo(end, worker.spool, worker.clips if isinstance(end, Done) else 0)
         worker.number, worker.spool = None, None
 
-    def _replace(self, worker: _Worker, reason: str | None) -> None:
+    def _death(self, worker: _Worker) -> Unusable:
+        code = worker.process.wait()
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return Unusable(f"the decoder process died ({how})", "died")
+
+    def _replace(self, worker: _Worker, end: Unusable) -> None:
         """End a worker that hangs or died, report its video, and put a new one in its place."""
-        if reason is None:
-            code = worker.process.wait()
-            reason = f"the decoder process died ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
-        self._close(worker, Unusable(reason))
+        self._close(worker, end)
         self._end(worker)
         self._workers[self._workers.index(worker)] = self._start()

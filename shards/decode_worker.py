@@ -32,7 +32,7 @@ def _serve(connection: Connection[Message, Any]) -> None:
     while True:
         try:
             task: Task = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             return
         for message in decode_video(task, beat):
             connection.send(message)

@@ -40,11 +40,20 @@ class UnreadableError(ValueError):
 
 
 @dataclass(frozen=True)
+class Claims:
+    """What a file says of its video before a frame is decoded: pixels of a frame, and seconds of all of them."""
+
+    pixels: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Footage:
-    """A video being read: its rate in frames per second, and its frames in the order they are shown."""
+    """A video being read: its rate in frames per second, its frames in the order they are shown, and its claims."""
 
     fps: float
     frames: Iterator[TimedFrame]
+    claims: Claims | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,11 @@ class _Index:
     fps: float
     starts_s: tuple[float, ...]
     codec: str
+    pixels: int
+
+    def footage(self, frames: Iterator[TimedFrame]) -> Footage:
+        """The frames with all that is known of them."""
+        return Footage(self.fps, frames, Claims(self.pixels, max(self.starts_s, default=0.0) + 1 / self.fps))
 
 
 def read_with_decord(path: Path) -> Footage:
@@ -65,7 +79,7 @@ def read_with_decord(path: Path) -> Footage:
     index = _read_index(path)
     if index.codec in _HIDDEN_FRAMES or not index.starts_s:
         raise UnreadableError(f"decord is not used for {index.codec}")
-    return Footage(index.fps, _decord_frames(path, index))
+    return index.footage(_decord_frames(path, index))
 
 
 def _decord_frames(path: Path, index: _Index) -> Iterator[TimedFrame]:
@@ -80,14 +94,19 @@ def _decord_frames(path: Path, index: _Index) -> Iterator[TimedFrame]:
                 image = reader.next().asnumpy()
                 if image.shape[2] != 3:  # narrow frames of some widths: it takes the padding for channels
                     raise UnreadableError(f"decord returned {image.shape[2]} channels")
+                _check_silent(complaints)  # now: who wants the first frames alone asks for no more
                 yield TimedFrame(start_s, image)
         except (
             *(decord.DECORDError, decord.DECORDLimitReachedError),
             *(RuntimeError, AssertionError, UnicodeError, StopIteration),
         ) as error:
             raise UnreadableError(f"decord: {_last_line(error)}") from error
-        if complaints.seek(0, os.SEEK_END):
-            raise UnreadableError("decord hid damage that FFmpeg reported")
+        _check_silent(complaints)
+
+
+def _check_silent(complaints: BinaryIO) -> None:
+    if complaints.seek(0, os.SEEK_END):
+        raise UnreadableError("decord hid damage that FFmpeg reported")
 
 
 def read_with_pyav(path: Path) -> Footage:
@@ -97,7 +116,7 @@ def read_with_pyav(path: Path) -> Footage:
         UnreadableError: here or while iterating: no video FFmpeg can read, damaged, or cut short.
     """
     index = _read_index(path)
-    return Footage(index.fps, _pyav_frames(path, index))
+    return index.footage(_pyav_frames(path, index))
 
 
 def _pyav_frames(path: Path, index: _Index) -> Iterator[TimedFrame]:
@@ -163,7 +182,7 @@ def _read_index(path: Path) -> _Index:
                         starts.append(start_s)
             _check_whole(container, stream.frames, packets, last_s)
             rate = float(stream.average_rate or stream.guessed_rate or 0)
-            return _Index(*_times(starts, rate), codec=codec)
+            return _Index(*_times(starts, rate), codec=codec, pixels=stream.width * stream.height)
     except av.FFmpegError as error:
         raise UnreadableError(f"not a video FFmpeg can read ({_reason(error)})") from error
 

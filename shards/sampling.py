@@ -5,6 +5,7 @@ Everything here is a generator over frames, so that a video of any length needs 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from typing import NamedTuple
 
 from kineme.shards.errors import DataError
 from kineme.shards.sample import Frames
+
+_ROUNDING_S = 1e-6
+"""Times this near to one another are the same."""
 
 
 class TimedFrame(NamedTuple):
@@ -66,6 +70,36 @@ class Sampling:
         return _nearest(frames, self.fps, source_fps)
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Clips that overlap, of a part of a video: the frames that begin in [``start_s``, ``end_s``).
+
+    Attributes:
+        stride: sampled frames from the beginning of one clip to that of the next, >= 1.
+        start_s: seconds after the video's first frame, >= 0.
+        end_s: None: the end of the video.
+    """
+
+    stride: int
+    start_s: float = 0.0
+    end_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.stride < 1:
+            raise DataError(f"stride {self.stride}: at least 1 frame is needed")
+        end_s = math.inf if self.end_s is None else self.end_s
+        if not (0 <= self.start_s < end_s and math.isfinite(self.start_s)):
+            raise DataError(f"span of {self.start_s:g} to {end_s:g} s: 0 <= start < end is needed, in seconds")
+
+    def holds(self, frame: SampledFrame) -> bool:
+        """Whether a frame is in the part."""
+        return self.start_s - _ROUNDING_S <= frame.start_s and not self.over(frame)
+
+    def over(self, frame: SampledFrame) -> bool:
+        """Whether the part ends before this frame."""
+        return self.end_s is not None and frame.start_s >= self.end_s - _ROUNDING_S
+
+
 def _every_nth(frames: Iterable[TimedFrame], step: int, source_fps: float) -> Iterator[SampledFrame]:
     """Every ``step``-th frame; each one's span reaches to the next one taken, or to the end of the video."""
     taken: tuple[int, TimedFrame] | None = None
@@ -93,7 +127,7 @@ def _nearest(frames: Iterable[TimedFrame], rate: float, source_fps: float) -> It
                 number += 1
         last = index, frame
     # The tolerance keeps rounding from adding a frame that would start at the very end.
-    while last is not None and number / rate < last[1].start_s + 1 / source_fps - 1e-6:
+    while last is not None and number / rate < last[1].start_s + 1 / source_fps - _ROUNDING_S:
         yield _at(number, rate, last)
         number += 1
 
@@ -152,3 +186,40 @@ def cut_first(
     if not first:
         raise DataError("it has no frames")
     yield first
+
+
+def cut_windows(
+    frames: Iterable[SampledFrame], clip_frames: int, prepare: Callable[[Frames], Frames], windows: Windows
+) -> Iterator[list[SampledFrame]]:
+    """Clips that overlap, over a part of a video; the last is moved back to end with the part, so no frame is lost.
+
+    What comes after the part is not read.
+
+    Args:
+        frames, clip_frames, prepare: as of :func:`cut_clips`.
+        windows: the part, and how far a clip is from the next.
+
+    Raises:
+        DataError: the part has fewer frames than one clip.
+    """
+    window: deque[SampledFrame] = deque(maxlen=clip_frames)
+    count, end_s = 0, 0.0
+    for frame in frames:
+        if windows.over(frame):
+            break
+        end_s = frame.end_s
+        if not windows.holds(frame):
+            continue
+        window.append(frame._replace(image=prepare(frame.image)))
+        count += 1
+        if count >= clip_frames and (count - clip_frames) % windows.stride == 0:
+            yield list(window)
+    if not count:
+        raise DataError(f"it ends after {end_s:g} s: no frame begins at {windows.start_s:g} s or later")
+    if count < clip_frames:
+        raise DataError(
+            f"{count} sampled frames from {windows.start_s:g} to {end_s:g} s are fewer than the {clip_frames} of a "
+            "clip; give a longer span"
+        )
+    if (count - clip_frames) % windows.stride:
+        yield list(window)

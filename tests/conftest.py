@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from service_parts import Client
+
+    from kineme.pipeline.serving import RunStudio
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -101,3 +107,33 @@ def actions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("labelled") / "actions"
     make_actions(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits_index(encoder_run: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of all digits by the sequential VAE. Tests must not change it."""
+    from kineme.pipeline.indexing import index_run
+
+    folder = tmp_path_factory.mktemp("digits index") / "index"
+    index_run(encoder_run, digits / "shards", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def studio(statics_run: Path, predictor_run: Path) -> Iterator[RunStudio]:
+    """A decoder, the predictor, and the statics/dynamics run to swap with."""
+    from service_parts import BOUNDS, LIMITS
+
+    from kineme.pipeline.serving import RunStudio
+
+    with RunStudio(LIMITS, BOUNDS, predictor=predictor_run, run=statics_run, decoders=1) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def client(digits_index: Path, studio: RunStudio) -> Iterator[Client]:
+    """Of a service without a token."""
+    from service_parts import serving
+
+    with serving(digits_index, studio) as opened:
+        yield opened

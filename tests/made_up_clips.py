@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from kineme.retrieval.evaluation import Metric
-from kineme.retrieval.index import Index, build_index
+from kineme.retrieval.growing import build_index
+from kineme.retrieval.index import Index
 from kineme.retrieval.metadata import Label
+from kineme.retrieval.previews import Picture
 from kineme.retrieval.vectors import ClipVectors, Frames, Space
 from kineme.shards.sample import ClipRecord, make_key
 
@@ -71,7 +73,7 @@ def make_index(
         encoder="made-up",
         encoder_files={"recipe.yaml": recipe, "checkpoints/last.ckpt": recipe},
         data="made-up shards",
-        previews=((record.key, make_frames(number)) for number, record in enumerate(records)),
+        pictures=[Picture(record.key, make_frames(number)) for number, record in enumerate(records)],
         metrics=metrics,
         overwrite=overwrite,
     )

@@ -164,7 +164,7 @@ def test_more_hits_than_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index = make_index(tmp_path / "index", [{"action": "walk"}] * 4)
-    assert call(monkeypatch, "query", index.folder, index.vectors.keys[0], "-k", 9, "--json") == 0
+    assert call(monkeypatch, "query", index.folder, index.keys[0], "-k", 9, "--json") == 0
     out, errors = capsys.readouterr()
     assert out.count('"rank"') == 3
     assert errors == "-k 9: only 3 clips are in the index besides the query; all of them are shown\n"

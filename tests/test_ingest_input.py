@@ -159,8 +159,8 @@ def test_a_decoder_that_hangs_or_crashes_costs_one_video(
     with DecodePool(2, Limits(silence_s=4), tmp_path) as pool:
         first, hung, crashed, last = _in_order(pool, openers)
     assert (first, last) == (3, 3)
-    assert hung == Unusable("no frame was decoded for 4 s; see --deadline")
-    assert crashed == Unusable("the decoder process died (SIGSEGV)")
+    assert hung == Unusable("no frame was decoded for 4 s; see --deadline", "slow")
+    assert crashed == Unusable("the decoder process died (SIGSEGV)", "died")
 
 
 def test_workers_end_with_their_parent(videos: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tiny_runs import FRAMES
 from typer.testing import CliRunner
 
-from kineme.pipeline.commands import search as commands
+from kineme.pipeline.commands import indexing, search
 from kineme.pipeline.encoders import load_encoder
 from kineme.pipeline.encoders.motion_histogram import (
     MotionHistogramEncoder,
@@ -38,8 +38,8 @@ from kineme.shards.sources.registry import find_source
 SIZE = 64
 RIGHT, DOWN = 0, 2
 app = typer.Typer()
-app.command()(commands.index)
-app.command()(commands.query)
+app.command()(indexing.index)
+app.command()(search.query)
 
 
 def moving_square(
@@ -237,7 +237,7 @@ def test_the_index_holds_the_encoder_it_was_made_with(index: Index) -> None:
 
 @pytest.mark.parametrize("by", ["motion", "appearance"])
 def test_a_video_asks_what_its_clip_asks(index: Index, many: Path, by: str) -> None:
-    own = index.vectors.keys[7]
+    own = index.keys[7]
     video = many / "videos" / index.clip(7).source
     by_file, by_key = (
         {hit["key"]: hit["score"] for hit in json.loads(run("query", index.folder, clip, "--by", by, "--json").stdout)}
@@ -251,7 +251,7 @@ def test_a_video_asks_what_its_clip_asks(index: Index, many: Path, by: str) -> N
 def test_by_motion_beats_chance(index: Index) -> None:
     clips = [index.clip(row).labels for row in range(index.count)]
     asked = {name: Question([labels[name] for labels in clips]) for name in ("directions", "digits")}
-    found = precisions_at_k(index.vectors.motion, asked, k=10)
+    found = precisions_at_k(index.space("motion"), asked, k=10)
     assert found["directions"].value > 4 * found["directions"].chance
     assert found["digits"].value < 2 * found["digits"].chance
 

@@ -74,7 +74,7 @@ def test_letters_beyond_ascii_are_drawn() -> None:
 
 def test_the_query_is_set_apart() -> None:
     hits = [(flat((10, 250, 10)), "1    0.99"), (flat((10, 10, 250)), "2    0.98")]
-    image = np.asarray(contact_sheet(flat((250, 10, 10)), "query", hits))
+    image = np.asarray(contact_sheet([(flat((250, 10, 10)), "query")], hits))
     rows = [np.nonzero((image == colour).all(2))[0] for colour in ((250, 10, 10), (10, 250, 10), (10, 10, 250))]
     assert rows[0].max() < rows[1].min() < rows[1].max() < rows[2].min()
     assert rows[1].min() - rows[0].max() > rows[2].min() - rows[1].max()
@@ -84,7 +84,7 @@ def test_the_query_is_set_apart() -> None:
 
 
 def test_a_query_without_hits_is_still_drawn() -> None:
-    assert columns_of(contact_sheet(flat((250, 10, 10)), "query", []), (250, 10, 10)) == 8 * FRAME_HEIGHT
+    assert columns_of(contact_sheet([(flat((250, 10, 10)), "query")], []), (250, 10, 10)) == 8 * FRAME_HEIGHT
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from made_up_clips import make_frames
 from PIL import Image
 from typer.testing import CliRunner
 
-from kineme.pipeline.commands import search as commands
+from kineme.pipeline.commands import indexing, search
 from kineme.pipeline.recipe import load_recipe
 from kineme.pipeline.run import load_run, save_weights
 from kineme.pipeline.tasks import make_task
@@ -29,8 +29,8 @@ model: {width: 4, f_dim: 8, z_dim: 4, hidden_dim: 16}
 """
 FPS = 12.5
 app = typer.Typer()
-app.command()(commands.index)
-app.command()(commands.query)
+app.command()(indexing.index)
+app.command()(search.query)
 
 
 def write_video(path: Path, number: int, *, size: int = 64, count: int = 16, fps: float = FPS) -> Path:
@@ -71,14 +71,14 @@ def test_the_index_says_what_it_was_made_of(index: Index, root: Path) -> None:
     assert (index.info.encoder, index.info.data, index.count) == ("sequential-vae", str(root / "shards"), 6)
     assert load_run(index.encoder_folder).recipe == load_run(root / "run").recipe
     assert {index.clip(row).labels["folder"] for row in range(6)} == {"even", "odd"}
-    strips = index.previews(index.vectors.keys)
+    strips = index.previews(index.keys)
     assert all(strip.shape == (8, 64, 64, 3) for strip in strips.values())
 
 
 @pytest.mark.parametrize("by", ["motion", "appearance"])
 def test_a_video_of_the_index_asks_what_its_clip_asks(root: Path, index: Index, by: str) -> None:
     """The file decoded anew has the vector that was stored when its shard was encoded."""
-    own = next(key for row, key in enumerate(index.vectors.keys) if index.clip(row).source == "odd/clip 3.mp4")
+    own = next(key for row, key in enumerate(index.keys) if index.clip(row).source == "odd/clip 3.mp4")
     by_file, by_key = (
         {hit["key"]: hit["score"] for hit in json.loads(ask(root, clip, "--by", by, "--json", "-k", "6").stdout)}
         for clip in (root / "videos" / "odd" / "clip 3.mp4", own)

@@ -28,7 +28,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 def brute_force(index: Index, vector: np.ndarray, by: str, rows: list[int]) -> list[tuple[float, int]]:
     scored = []
     for row in rows:
-        stored = index.vectors.space(by)[row].astype(float)
+        stored = index.space(by)[row].astype(float)
         if by == "motion":
             score = stored @ vector / np.linalg.norm(stored) / np.linalg.norm(vector)
         else:
@@ -54,21 +54,21 @@ def test_agrees_with_brute_force(index: Index, by: str, where: str | None, keep,
     vector = np.random.default_rng(k).standard_normal(index.info.dims[by]).astype(np.float32)
     hits = search(index, vector, by=by, k=k, where=where)
     expected = brute_force(index, vector, by, [row for row in range(index.count) if keep(row)])[:k]
-    assert [hit.key for hit in hits] == [index.vectors.keys[row] for _, row in expected]
+    assert [hit.key for hit in hits] == [index.keys[row] for _, row in expected]
     np.testing.assert_allclose([hit.score for hit in hits], [score for score, _ in expected], rtol=1e-4, atol=1e-5)
     assert [hit.rank for hit in hits] == list(range(1, len(expected) + 1))
 
 
 def test_a_hit_carries_its_metadata(index: Index) -> None:
-    hit = search(index, index.vector(index.vectors.keys[5], "motion"), by="motion", k=1)[0]
-    assert hit.key == index.vectors.keys[5]
+    hit = search(index, index.vector(index.keys[5], "motion"), by="motion", k=1)[0]
+    assert hit.key == index.keys[5]
     assert hit.score == pytest.approx(1, abs=1e-5)
     assert hit.labels == {"action": "wave", "speed": 5, "done": False}
     assert (hit.source, hit.start_s, hit.end_s) == ("videos/5.mp4", 0.0, 0.8)
 
 
 def test_excluded_keys_are_not_found_and_do_not_shorten_the_answer(index: Index) -> None:
-    key = index.vectors.keys[5]
+    key = index.keys[5]
     hits = search(index, index.vector(key, "motion"), by="motion", k=10, exclude=[key, "no such key"])
     assert len(hits) == 10
     assert key not in {hit.key for hit in hits}
@@ -78,7 +78,7 @@ def test_excluded_keys_are_not_found_and_do_not_shorten_the_answer(index: Index)
 def test_equal_scores_come_in_the_order_of_the_index(tmp_path: Path) -> None:
     index = make_index(tmp_path / "index", [{}] * 6, motion=np.ones((6, 3), dtype=np.float32))
     hits = search(index, np.ones(3, dtype=np.float32), by="motion", k=6)
-    assert [hit.key for hit in hits] == index.vectors.keys
+    assert [hit.key for hit in hits] == index.keys
 
 
 @pytest.mark.parametrize(

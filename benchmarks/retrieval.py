@@ -1,0 +1,222 @@
+"""Speed of search through our classes beside bare FAISS on the same vectors, and of tuned structures beside exact search.
+
+    python benchmarks/retrieval.py             # 10 thousand, 100 thousand and a million vectors: half an hour on two cores
+    python benchmarks/retrieval.py --quick     # 5 thousand, to see that it runs at all
+
+Vectors have 512 dimensions and are clustered: a thousand clusters of very different sizes, each a flat of 24 dimensions
+with noise around it, at length 1. Queries are drawn likewise and are not among them. Ours is `Index.nearest` (and
+`search`, which adds the metadata) on an index opened from disk. Bare is `IndexFlatIP` with all vectors in memory, or the
+structure's own file read into memory, at the same nprobe or efSearch, with faiss's defaults. The two answer the same
+queries in turn, one call each; a figure is the median of the rounds' ratios, with the lowest and the highest. At a
+million vectors the structure is what `--latency-ms` makes `kineme index` choose; below, each kind is forced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from timing import times_plain
+
+from kineme.pipeline.run import device_name, environment, pick_device
+from kineme.retrieval.budget import Budget
+from kineme.retrieval.choosing import structures
+from kineme.retrieval.growing import build_index, compact
+from kineme.retrieval.index import Index, open_index
+from kineme.retrieval.index_report import read_report
+from kineme.retrieval.metadata import StoredClip
+from kineme.retrieval.search import search
+from kineme.retrieval.vectors import ClipVectors, Vectors, normalised
+
+RESULTS = Path(__file__).parent / "results"
+SIZES = (10_000, 100_000, 1_000_000)
+DIM, K, BATCHES = 512, 10, (1, 64)
+MILLION_LATENCY_MS = 10.0
+KINDS: dict[int, tuple[Budget, ...]] = {
+    10_000: (Budget(kind="ivf"), Budget(kind="hnsw")),
+    100_000: (Budget(kind="ivf"), Budget(kind="hnsw"), Budget(kind="ivf-pq")),
+    1_000_000: (Budget(latency_ms=MILLION_LATENCY_MS),),
+}
+CLUSTERS, FLAT, BLOCK = 1000, 24, 50_000
+
+Search = Callable[[Vectors], object]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, action="append", help="may be repeated; default all three sizes")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--work", type=Path, help="folder for indexes, 6 GB at most; removed after; default a new one")
+    parser.add_argument("--out", type=Path, default=RESULTS / "retrieval-cpu.json")
+    parser.add_argument("--quick", action="store_true")
+    args = parser.parse_args()
+    metrics: dict[str, float] = {}
+    settings: dict[str, object] = {}
+    seconds: dict[str, dict[str, list[float]]] = {}
+    sizes = [5000] if args.quick else args.rows or SIZES
+    for rows in sizes:
+        work = Path(tempfile.mkdtemp(prefix="kineme-retrieval-", dir=args.work))
+        try:
+            measured = measure(work / "index", rows, 2 if args.quick else args.rounds)
+        finally:
+            shutil.rmtree(work)
+        metrics |= measured.metrics
+        settings |= measured.settings
+        seconds |= measured.seconds
+        result = {
+            "protocol": "search speed",
+            "metrics": metrics,
+            "settings": {"dim": DIM, "k": K, "clusters": CLUSTERS, "dimensions of a cluster": FLAT, **settings},
+            "device": device_name(pick_device("cpu")),
+            "date": datetime.now(UTC).date().isoformat(),
+            "seconds_a_round": seconds,
+            "versions": {**dict(environment()["versions"]), "faiss": faiss.__version__},  # type: ignore[call-overload]
+            "command": " ".join(["python benchmarks/retrieval.py", *sys.argv[1:]]),
+        }
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(metrics, indent=1))
+
+
+class Clustered:
+    """Vectors of the same clusters, block by block, the same from the same seed."""
+
+    def __init__(self) -> None:
+        draw = np.random.default_rng(0)
+        self.centres = draw.standard_normal((CLUSTERS, DIM), np.float32)
+        # Of 64 sets of directions each cluster has one; the first directions are the widest.
+        self.flats = draw.standard_normal((64, FLAT, DIM), np.float32) * np.linspace(1, 0.2, FLAT)[:, None]
+        sizes = 1 / np.arange(1, CLUSTERS + 1) ** 0.5
+        self.shares = sizes / sizes.sum()
+
+    def block(self, seed: int, count: int) -> Vectors:
+        """(count, 512) float32 of length 1."""
+        draw = np.random.default_rng((1, seed))
+        clusters = draw.choice(CLUSTERS, count, p=self.shares)
+        places = draw.standard_normal((count, FLAT), np.float32) * 0.3
+        vectors = self.centres[clusters] + 0.1 * draw.standard_normal((count, DIM), np.float32)
+        for flat in range(len(self.flats)):
+            here = clusters % len(self.flats) == flat
+            vectors[here] += places[here] @ self.flats[flat].astype(np.float32)
+        return normalised(vectors.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures, what was chosen, and the seconds of every round."""
+
+    metrics: dict[str, float]
+    settings: dict[str, object]
+    seconds: dict[str, dict[str, list[float]]]
+
+
+def measure(folder: Path, rows: int, rounds: int) -> Measured:
+    clustered = Clustered()
+    done = Measured({}, {}, {})
+    exact = build(folder, clustered, rows)
+    flat = faiss.IndexFlatIP(DIM)
+    flat.add(np.asarray(exact.segments[0].vectors["motion"]))
+    # More calls where a call is short.
+    queries = clustered.block(1_000_000, 64 if rows <= 100_000 else 16)
+    batch = clustered.block(1_000_001, 64)
+    asks = {1: [queries[place : place + 1] for place in range(len(queries))], 64: [batch]}
+    for size, questions in asks.items():
+        variants = {"plain": bare(flat, None), "ours": ours(exact), "hits": with_hits(exact)}
+        compare(done, f"{rows}/exact/batch_{size}", variants, questions, rounds)
+    fresh = clustered.block(1_000_002, 1000)
+    truth = exact.nearest(fresh, "motion", K)
+    for budget in KINDS.get(rows, KINDS[10_000]):
+        compact(folder, structures(budget, lambda line: print(f"{rows}: {line}", file=sys.stderr)))
+        index, report = open_index(folder), read_report(folder)
+        assert report is not None
+        chosen = report.spaces["motion"]
+        name = f"{rows}/{chosen.kind}"
+        done.settings[name] = report.model_dump(mode="json")["spaces"]["motion"]
+        found = index.nearest(fresh, "motion", K)
+        done.metrics[f"{name}/recall"] = float((found.scores >= truth.scores[:, -1:] - 1e-6).mean())
+        if chosen.kind == "exact":
+            continue
+        same = faiss.read_index(str(folder / index.info.structures["motion"].location))
+        parameters = {
+            "nprobe": faiss.SearchParametersIVF,
+            "efSearch": faiss.SearchParametersHNSW,
+        }[str(chosen.effort_name)](**{str(chosen.effort_name): chosen.effort})
+        for size, questions in asks.items():
+            variants = {"ours": ours(index), "hits": with_hits(index)}
+            # Bare IVF-PQ ranks by codes alone and finds less: nothing to compare with.
+            variants |= {"plain": bare(same, parameters)} if chosen.candidates == 1 else {}
+            variants |= {"exact": ours(exact), "flat": bare(flat, None)}
+            compare(done, f"{name}/batch_{size}", variants, questions, rounds)
+        del same, index
+    return done
+
+
+def compare(done: Measured, name: str, variants: Mapping[str, Search], questions: list[Vectors], rounds: int) -> None:
+    """Every variant asks every question in turn; ratios of the sums of a round."""
+    taken: dict[str, list[float]] = {variant: [] for variant in variants}
+    for number in range(rounds + 1):
+        sums = dict.fromkeys(variants, 0.0)
+        for question in questions:
+            for variant, ask in variants.items():
+                started = time.perf_counter()
+                ask(question)
+                sums[variant] += time.perf_counter() - started
+        for variant in variants if number else ():  # the first is not counted
+            taken[variant].append(sums[variant])
+    done.seconds[name] = taken
+    if "plain" in taken:
+        done.metrics.update(times_plain(f"{name}/ours", taken["plain"], taken["ours"]))
+        done.metrics.update(times_plain(f"{name}/hits", taken["plain"], taken["hits"]))
+    for other in {"exact", "flat"} & taken.keys():
+        ratios = times_plain(name, taken[other], taken["ours"])
+        done.metrics.update({key.replace("times_plain", f"times_{other}"): ratio for key, ratio in ratios.items()})
+    print(json.dumps({key: value for key, value in done.metrics.items() if key.startswith(name)}), file=sys.stderr)
+
+
+def bare(index: Any, parameters: Any) -> Search:
+    return lambda queries: index.search(queries, K, params=parameters)
+
+
+def ours(index: Index) -> Search:
+    return lambda queries: index.nearest(queries, "motion", K)
+
+
+def with_hits(index: Index) -> Search:
+    return lambda queries: [search(index, query, by="motion", k=K) for query in queries]
+
+
+def build(folder: Path, clustered: Clustered, rows: int) -> Index:
+    """An index of that many vectors, searched exactly. Appearance has 8 dimensions and is not measured."""
+    motion = np.concatenate(
+        [clustered.block(start, min(BLOCK, rows - start)) for start in range(0, rows, BLOCK)], dtype=np.float32
+    )
+    keys = [f"{number:016x}-{0:06d}" for number in range(rows)]
+    clips = [
+        StoredClip(key, f"videos/{key}.mp4", 0.0, 0.8, "made-up", "test", 20.0, 16, 64, 64, {"number": number % 100})
+        for number, key in enumerate(keys)
+    ]
+    recipe = folder.parent / "recipe.yaml"
+    recipe.write_text("kind: made-up\n", encoding="utf-8")
+    return build_index(
+        folder,
+        ClipVectors(keys, motion, np.ascontiguousarray(motion[:, :8])),
+        clips,
+        encoder="made-up",
+        encoder_files={"recipe.yaml": recipe},
+        data="made-up",
+        pictures=[],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""From a run and shards to an index, and how an index grows: clips of shards, or of single videos."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kineme.pipeline.recipe import read_yaml
+from kineme.retrieval.commits import IndexInfo
+from kineme.retrieval.growing import Structures, add_clips, build_index, check_free
+from kineme.retrieval.index import Index, open_index
+from kineme.shards.sample import ClipRecord, Frames
+from kineme.shards.window import Window
+
+if TYPE_CHECKING:
+    from kineme.pipeline.encoders import RunEncoder
+
+
+@dataclass(frozen=True)
+class Added:
+    """What came into an index: clips that are new, those that took the place of others, those that were there."""
+
+    info: IndexInfo
+    new: int
+    replaced: int
+    skipped: int
+
+
+def index_run(
+    run: Path,
+    shards: Path,
+    out: Path,
+    *,
+    split: str | None = None,
+    batch_size: int = 64,
+    overwrite: bool = False,
+    structures: Structures | None = None,
+) -> Index:
+    """Encode the clips of shards with the encoder of a run and build an index folder of them.
+
+    Args:
+        run: folder of a training run, or any other that holds an encoder.
+        shards: folder of shards.
+        out: index folder to build.
+        split: only the clips of this split.
+        batch_size: clips encoded at once.
+        overwrite: replace an index at ``out``.
+        structures: what searches large spaces; exact search if not given.
+
+    Raises:
+        RetrievalError, RunError, DataError: ``out`` is taken, the run or the shards cannot be read, or no clips.
+    """
+    check_free(out, overwrite=overwrite)
+    from kineme.pipeline.encoders import load_encoder
+    from kineme.pipeline.encoding import ShardClips, encoder_files
+
+    encoder = load_encoder(run)
+    clips = ShardClips(encoder, shards, split=split)
+    vectors, records = clips.encode(batch_size)
+    return build_index(
+        out,
+        vectors,
+        records,
+        encoder=str(read_yaml(run / "recipe.yaml")["kind"]),
+        encoder_files=encoder_files(run),
+        data=str(shards),
+        pictures=clips.pictures(),
+        metrics={"motion": encoder.metric},
+        structures=structures,
+        overwrite=overwrite,
+    )
+
+
+def index_by_flow(
+    settings: list[str],
+    shards: Path,
+    out: Path,
+    *,
+    split: str | None = None,
+    batch_size: int = 64,
+    overwrite: bool = False,
+    structures: Structures | None = None,
+) -> Index:
+    """Build an index without a run: by histograms of optical flow.
+
+    Args:
+        settings: ``key=value`` for settings of `kineme.pipeline.encoders.motion_histogram.MotionHistogramRecipe`.
+        shards, out, split, batch_size, overwrite, structures: as of `index_run`.
+
+    Raises:
+        RetrievalError, RunError, DataError: as of `index_run`; a setting is unknown or out of its range.
+    """
+    from kineme.pipeline.encoders.motion_histogram import write_recipe
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_recipe(Path(folder), settings)
+        return index_run(
+            Path(folder),
+            shards,
+            out,
+            split=split,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            structures=structures,
+        )
+
+
+def add_shards(
+    folder: Path, shards: Path, *, split: str | None = None, batch_size: int = 64, replace: bool = False
+) -> Added:
+    """Add the clips of shards to an index, by the index's own encoder.
+
+    Args:
+        folder: the index.
+        shards: folder of shards.
+        split: only the clips of this split.
+        batch_size: clips encoded at once.
+        replace: encode clips that are there, too, and put them in the place of those; else they are left out.
+
+    Raises:
+        RetrievalError, RunError, DataError: not an index, or the shards cannot be read.
+    """
+    from kineme.pipeline.encoders import load_encoder
+    from kineme.pipeline.encoding import ShardClips
+
+    index = open_index(folder)
+    encoder = load_encoder(index.encoder_folder)
+    there = frozenset(index.keys)
+    clips = ShardClips(encoder, shards, split=split, leave_out=frozenset() if replace else there)
+    vectors, records = clips.encode(batch_size)
+    replaced = len(there.intersection(vectors.keys))
+    info = add_clips(folder, vectors, records, clips.pictures(), replace=replace)
+    return Added(info, len(records) - replaced, replaced, clips.left_out)
+
+
+def add_videos(
+    folder: Path, videos: Sequence[Path], *, replace: bool = False, encoder: RunEncoder | None = None
+) -> Added:
+    """Add the clips of single videos to an index, cut, sampled and sized as those that are there.
+
+    Args:
+        folder: the index.
+        videos: video files, or folders of numbered images.
+        replace: put clips that are there in the place of those; else they are left out.
+        encoder: the index's own, if it is loaded already.
+
+    Raises:
+        RetrievalError, DataError: not an index, or a video that cannot be read: then none is added.
+    """
+    from kineme.pipeline.clips import read_stored
+    from kineme.pipeline.encoders import load_encoder
+    from kineme.pipeline.encoding import picture_of, vectors_of
+
+    index = open_index(folder)
+    encoder = encoder or load_encoder(index.encoder_folder)
+    window = Window(encoder.clip_frames, encoder.frame_step)
+    size, count = (common(index, name) for name in ("height", "num_frames"))
+    found: dict[str, tuple[ClipRecord, Frames]] = {}
+    for video in videos:
+        for record, frames in read_stored(
+            video,
+            clip_frames=max(window.span, int(count or 0)),
+            frame_size=int(size or encoder.frame_size),
+            fps=common(index, "fps"),
+        ):
+            found.setdefault(record.key, (record, frames))
+    there = {key for key in found if index.has(key)}
+    wanted = [clip for key, clip in found.items() if replace or key not in there]
+    encoded = [encoder.encode(frames[None, window.cut(record.key, len(frames), 0)]) for record, frames in wanted]
+    info = add_clips(
+        folder,
+        vectors_of(encoder, [record.key for record, _ in wanted], encoded),
+        [record for record, _ in wanted],
+        (picture_of(record, frames) for record, frames in wanted),
+        replace=replace,
+    )
+    return Added(info, len(found) - len(there), *((len(there), 0) if replace else (0, len(there))))
+
+
+def common(index: Index, column: str) -> float | None:
+    """The value that all clips of an index have in a numeric column of the metadata; None where they differ."""
+    values = index.table.column(column).unique().to_pylist()
+    return float(values[0]) if len(values) == 1 else None
