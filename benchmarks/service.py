@@ -252,7 +252,7 @@ def upload_ratio(url: str, index: Index, encoder: RunEncoder, work: Path, rounds
 def damaged_uploads(url: str, work: Path, count: int) -> dict[str, float]:
     draw = np.random.default_rng(0)
     (work / "whole").mkdir()
-    whole = [path.read_bytes() for path in write_whole_files(work / "whole", frames=20)]
+    whole = [path.read_bytes() for path in write_whole_files(work / "whole", frames=40)]
     outcomes: Counter[str] = Counter()
     with httpx.Client(timeout=120) as client:
         for data in whole:

@@ -51,7 +51,7 @@ def find_spans(index: Index, question: Question, *, k: int, where: str | None = 
         k=k,
         where=where,
         exclude=question.keys,
-    )
+    ).spans
 
 
 def draw_hits(index: Index, question: Question, hits: Sequence[Hit]) -> Image.Image:

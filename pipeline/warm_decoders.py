@@ -67,7 +67,7 @@ class WarmDecoders:
         with ExitStack() as opened:
             scratch = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="kineme-decode-")))
             for _ in range(self._count):
-                self._idle.put(opened.enter_context(DecodePool(1, self._limits, scratch)))
+                self._idle.put(opened.enter_context(DecodePool(1, self._limits, scratch, quiet=True)))
             self._open = opened.pop_all()
         return self
 

@@ -24,7 +24,7 @@ from kineme.retrieval.segments import open_segment
 from kineme.retrieval.trials import Searched, Trial, look_at, try_exact, try_kind
 from kineme.retrieval.vectors import SPACES, Space
 
-FEWEST_ROWS = 1000
+FEWEST_ROWS = 5000
 """Fewer are searched exactly, whatever is asked: in less time than anything else takes, and too few to tune by."""
 BUILD_SECONDS = 600.0
 """What may be spent on filling a structure that was not asked for by name."""

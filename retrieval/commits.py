@@ -40,9 +40,10 @@ class SegmentEntry(BaseModel):
 class StructureEntry(BaseModel):
     """What finds neighbours in one space without comparing all vectors, over the first ``rows`` rows of the index.
 
-    ``kind`` is the name of a file in kinds/, ``effort`` what that kind calls nprobe or efSearch; of ``candidates`` * k
-    candidates the k nearest are found by their exact distances. ``location`` is a file of the folder, or the address of
-    a store elsewhere.
+    ``kind`` is the name of a file in kinds/, ``effort`` what that kind calls nprobe or efSearch, for up to ten hits,
+    and ``far_effort`` for more; for more than ``most`` hits all vectors are compared. Of ``candidates`` * k candidates
+    the k nearest are found by their exact distances. ``location`` is a file of the folder, or the address of a store
+    elsewhere.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +52,8 @@ class StructureEntry(BaseModel):
     location: str
     rows: int
     effort: int = 1
+    far_effort: int = 1
+    most: int = 100
     candidates: int = 1
 
 

@@ -168,6 +168,8 @@ def remove_clips(folder: Path, keys: Collection[str]) -> IndexInfo:
 def compact(folder: Path, structures: Structures | None = None) -> IndexInfo:
     """Write all clips into one segment, without those that were removed, and build the structures anew.
 
+    An index that is in one piece already is not written again, only its structures are.
+
     Args:
         folder: an index.
         structures: what searches large spaces (choosing.py); exact search if not given.
@@ -179,12 +181,15 @@ def compact(folder: Path, structures: Structures | None = None) -> IndexInfo:
         index = open_index(folder)
         none = ClipVectors([], *(np.empty((0, index.info.dims[space]), np.float32) for space in SPACES))
         with _new_files(folder, index.info.generation + 1) as name:
-            live = index.parts(index.live_rows)
-            count = write_segment(segment_folder(folder, name), none, [], [], index.info.metrics, live)
+            segments = index.info.segments
+            if len(segments) != 1 or len(index.removed):
+                live = index.parts(index.live_rows)
+                count = write_segment(segment_folder(folder, name), none, [], [], index.info.metrics, live)
+                segments = (SegmentEntry(name=name, count=count),)
             info = index.info.model_copy(
                 update={
                     "generation": index.info.generation + 1,
-                    "segments": (SegmentEntry(name=name, count=count),),
+                    "segments": segments,
                     "removed": None,
                     "structures": {},
                 }

@@ -34,8 +34,7 @@ from kineme.retrieval.segments import Rows, Segment, open_segment
 from kineme.retrieval.vectors import Frames, Space, Vectors, normalised
 
 _OPENINGS = 10
-# Structures are tuned to find the ten nearest. Of many more they miss more: from here on all vectors are compared.
-_MOST_FOUND = 100
+_FEW_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,12 @@ class Index:
 
     def clips(self, rows: Sequence[int] | Rows) -> list[StoredClip]:
         """The metadata of some rows, in their order."""
-        return from_stored(self._metadata.take(pa.array(rows, pa.int64())))
+        if len(rows) > _FEW_ROWS:
+            return from_stored(self._metadata.take(pa.array(rows, pa.int64())))
+        # Not taken from the whole: where there are several segments, that copies all of it for a few rows.
+        placed = [self._place(int(row)) for row in rows]
+        few = [segment.metadata.slice(row, 1) for segment, row in placed]
+        return from_stored(pa.concat_tables(few or [STORED.empty_table()]))
 
     def vector(self, key: str, by: Space) -> Vectors:
         """The (D,) vector of a clip, as it was encoded but for rounding.
@@ -169,15 +173,14 @@ class Index:
             by: the space.
             k: clips wanted, at least 1; fewer come where there are fewer.
             rows: ascending numbers of live rows that may answer. Among them search is always exact. Without, it is as
-                exact as the structure of the space is; never fewer than k come where there are k.
+                exact as the structure of the space is, up to 100 clips; never fewer than k come where there are k.
         """
         queries = self._prepared(queries, by)
         if rows is not None:
             return self._among(queries, by, min(k, len(rows)), rows)
         k = min(k, self.count)
         room = k + min(len(self.removed), k + 16)
-        structure = by in self.structures and k <= _MOST_FOUND
-        near = without(self._of_all(queries, by, room, structure=structure), self.removed, k)
+        near = without(self._of_all(queries, by, k, room), self.removed, k)
         # Rare: more of the nearest were removed, or fewer found, than was made room for.
         short = (near.scores[:, -1:] == -np.inf).any(axis=1)
         if short.any():
@@ -207,21 +210,22 @@ class Index:
             parts.append((segment, here - first))
         return parts
 
-    def _of_all(self, queries: Vectors, by: Space, k: int, *, structure: bool) -> Neighbours:
-        """Among all rows, those that were removed, too: what a structure finds, and the exact nearest of the others.
+    def _of_all(self, queries: Vectors, by: Space, k: int, room: int) -> Neighbours:
+        """The ``room`` nearest of all rows, those that were removed, too, so that no row is asked whether it is live.
 
-        So that most queries need no look at every row for whether it is live.
+        Of the first rows what the structure finds for k, of the others the exact nearest.
         """
         metric, found, covered = self.info.metrics[by], [], 0
-        if structure:
-            entry, vectors = self.info.structures[by], self.segments[0].vectors[by]
-            found = [find_near(self.structures[by], entry.candidates, vectors, queries, k, metric)]
+        entry = self.info.structures.get(by)
+        if entry is not None and k <= entry.most:
+            vectors = self.segments[0].vectors[by]
+            found = [find_near(self.structures[by], entry.candidates, vectors, queries, metric, k, room)]
             covered = entry.rows
         for segment, start in zip(self.segments, self._firsts.tolist(), strict=True):
             if start + segment.count > covered:
-                near = nearest_rows(queries, segment.vectors[by], k, metric)
+                near = nearest_rows(queries, segment.vectors[by], room, metric)
                 found.append(Neighbours(near.scores, near.rows + start) if start else near)
-        return merged(found or [nothing(len(queries))], k)
+        return merged(found or [nothing(len(queries))], room)
 
     def _among(self, queries: Vectors, by: Space, k: int, rows: Rows) -> Neighbours:
         """Exactly, among ``rows``."""
@@ -246,7 +250,9 @@ class Index:
 
     @cached_property
     def _metadata(self) -> pa.Table:
-        return pa.concat_tables([segment.metadata for segment in self.segments] or [STORED.empty_table()])
+        # In one piece: of many, pyarrow joins all before it takes a few rows.
+        parts = [segment.metadata for segment in self.segments] or [STORED.empty_table()]
+        return pa.concat_tables(parts).combine_chunks()
 
     @cached_property
     def _labelled(self) -> tuple[pa.Table, dict[str, str]]:

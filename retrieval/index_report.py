@@ -26,6 +26,8 @@ class SpaceReport(BaseModel):
         recall_error: standard error of that mean; two of them below it still reach what was asked.
         queries: how many; 0 for exact search, which finds all.
         effort_name, effort: such as nprobe, 12; None and 1 for exact search.
+        far_recall, far_effort: the same where 11 to 100 hits are wanted, by the hundred nearest.
+        most: for more hits all vectors are compared; 0 where they always are.
         candidates: so many times k are compared exactly.
         p50_ms, p99_ms: of single queries one after the other, for ten hits, on the machine that built it.
         bytes_per_vector: memory that search needs, divided by the rows.
@@ -45,6 +47,9 @@ class SpaceReport(BaseModel):
     queries: int = 0
     effort_name: str | None = None
     effort: int = 1
+    far_recall: float = 1.0
+    far_effort: int = 1
+    most: int = 0
     candidates: int = 1
     p50_ms: float
     p99_ms: float

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kineme.retrieval.errors import RetrievalError
+from kineme.retrieval.exact import without
 from kineme.retrieval.index import Index
 from kineme.retrieval.metadata import Label
 from kineme.retrieval.segments import Rows
@@ -44,8 +45,8 @@ def search(
 ) -> list[Hit]:
     """The k clips nearest to ``vector``, never fewer where k are allowed.
 
-    Exact wherever there is a filter or something to exclude, and else as exact as the index is: recall is 1 unless it
-    has a structure for the space.
+    Exact wherever there is a filter, and else as exact as the index is: recall is 1 unless it has a structure for the
+    space.
 
     Args:
         vector: (D,) float32, D as the index has it for ``by``.
@@ -65,7 +66,11 @@ def search(
     if k < 1:
         raise RetrievalError(f"k = {k}: at least 1 expected")
     query = checked(index, vector, by)
-    near = index.nearest(query[None], by, k, allowed_rows(index, where, exclude))
+    if where is not None:
+        near = index.nearest(query[None], by, k, allowed_rows(index, where, exclude))
+    else:
+        excluded = excluded_rows(index, exclude)
+        near = without(index.nearest(query[None], by, k + len(excluded)), excluded, min(k, index.count - len(excluded)))
     return to_hits(index, near.scores[0].tolist(), near.rows[0].tolist())
 
 
@@ -75,11 +80,16 @@ def allowed_rows(index: Index, where: str | None, exclude: Collection[str]) -> R
     Raises:
         RetrievalError: a bad filter.
     """
-    excluded = [index.row_of(key) for key in exclude if index.has(key)]
-    if where is None and not excluded:
+    excluded = excluded_rows(index, exclude)
+    if where is None and not len(excluded):
         return None
     rows = index.live_rows if where is None else index.filter.rows(where)
-    return np.setdiff1d(rows, np.array(excluded, dtype=np.int64))
+    return np.setdiff1d(rows, excluded)
+
+
+def excluded_rows(index: Index, exclude: Collection[str]) -> Rows:
+    """Ascending row numbers of those of the keys that are in the index."""
+    return np.array(sorted({index.row_of(key) for key in exclude if index.has(key)}), dtype=np.int64)
 
 
 def to_hits(index: Index, scores: Sequence[float], rows: Sequence[int]) -> list[Hit]:

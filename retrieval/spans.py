@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,13 @@ class Span:
     query_end_s: float | None
 
 
+class WindowAnswer(NamedTuple):
+    """What a query of several windows found, best first: the clips nearest to any of them, and spans of videos."""
+
+    hits: list[Hit]
+    spans: list[Span]
+
+
 def merge_hits(hits: Sequence[Hit], parts: Sequence[Part | None] | None = None) -> list[Span]:
     """Join hits whose spans overlap or touch in one video; every hit is in exactly one span.
 
@@ -91,31 +99,28 @@ def search_windows(
     k: int = 10,
     where: str | None = None,
     exclude: Collection[str] = (),
-) -> list[Span]:
-    """The k spans of videos that are nearest to a query of W windows, each of which asks for its k nearest clips.
+) -> WindowAnswer:
+    """The k clips, and the k spans of videos, nearest to a query of W windows, each of which asks for its k nearest.
 
-    It asks for fewer, down to one, where all of them together would find more than a quarter of the clips that are
-    allowed: so many lie side by side whatever was asked, and would be one span.
+    For spans it asks for fewer, down to one, where all of them together would find more than a quarter of the clips
+    that are allowed: so many lie side by side whatever was asked, and would be one span.
 
     Args:
         vectors: (W, D) of each space that ``by`` needs, a row a window; W >= 1.
         parts: of the query, for each window. None: the query has no time.
         by, weight, k, where, exclude: as of `kineme.retrieval.blending.search_by`.
 
-    Returns:
-        Best first, by the score of the best hit.
-
     Raises:
         RetrievalError: as of `kineme.retrieval.blending.search_both`.
     """
     rows = allowed_rows(index, where, exclude)
     allowed = index.count if rows is None else len(rows)
-    near = _thinned(nearest_by(index, vectors, by=by, weight=weight, k=k, rows=rows), allowed // _FOUND_PART)
-    found, scores, windows = _best_of_each(near)
-    order = np.lexsort((found, -scores))
-    hits = to_hits(index, scores[order].tolist(), found[order].tolist())
-    asked = None if parts is None else [_hull([parts[window] for window in windows[place]]) for place in order]
-    return merge_hits(hits, asked)[:k]
+    near = nearest_by(index, vectors, by=by, weight=weight, k=k, rows=rows)
+    nearest, _ = _hits_of(index, near)
+    hits, windows = _hits_of(index, _thinned(near, allowed // _FOUND_PART))
+    asked = None if parts is None else [_hull([parts[window] for window in finders]) for finders in windows]
+    spans = merge_hits(hits, asked)[:k]
+    return WindowAnswer(nearest[:k], spans)
 
 
 def _thinned(near: Neighbours, most: int) -> Neighbours:
@@ -127,15 +132,17 @@ def _thinned(near: Neighbours, most: int) -> Neighbours:
     return Neighbours(near.scores[:, :width], near.rows[:, :width])
 
 
-def _best_of_each(near: Neighbours) -> tuple[NDArray[np.int64], Vectors, list[NDArray[np.int64]]]:
-    """Different rows, (R,); the best score of each, (R,); and which queries found it."""
+def _hits_of(index: Index, near: Neighbours) -> tuple[list[Hit], list[NDArray[np.int64]]]:
+    """Each row that was found once, by its best score, best first; and which queries found it."""
     rows, places = np.unique(near.rows, return_inverse=True)
     places = places.ravel()
     scores = np.full(len(rows), -np.inf, np.float32)
     np.maximum.at(scores, places, near.scores.ravel())
     order = np.argsort(places, kind="stable")
     queries = np.repeat(np.arange(len(near.rows)), near.rows.shape[1])[order]
-    return rows, scores, np.split(queries, np.searchsorted(places[order], np.arange(1, len(rows))))
+    finders = np.split(queries, np.searchsorted(places[order], np.arange(1, len(rows))))
+    best = np.lexsort((rows, -scores))
+    return to_hits(index, scores[best].tolist(), rows[best].tolist()), [finders[place] for place in best]
 
 
 def _span(rank: int, hits: Sequence[Hit], parts: Sequence[Part | None]) -> Span:

@@ -20,7 +20,7 @@ from kineme.retrieval.commits import StructureEntry
 from kineme.retrieval.evaluation import Metric
 from kineme.retrieval.exact import Neighbours, nearest_rows
 from kineme.retrieval.index_report import SpaceReport
-from kineme.retrieval.kinds import EXACT, PLACES, Growing, Kind, find_kind, find_near
+from kineme.retrieval.kinds import EXACT, FAR_PLACES, PLACES, Growing, Kind, find_kind, find_near
 from kineme.retrieval.tuning import HeldOut, Tuned, hold_out, tune
 from kineme.retrieval.vectors import Space, Vectors
 
@@ -94,7 +94,7 @@ def try_kind(searched: Searched, name: str, path: Path, *, build_seconds: float,
     """Build and tune a structure at ``path``; there is none if the trial has no entry.
 
     Args:
-        searched: what it is to search; at least 200 vectors.
+        searched: what it is to search; at least 1000 vectors.
         name: of the kind.
         path: the file to write.
         build_seconds: what filling it may take. Past a block of vectors the rest of the time is foretold.
@@ -109,14 +109,22 @@ def try_kind(searched: Searched, name: str, path: Path, *, build_seconds: float,
         seen = look_at(searched, name)
         return Trial(name, seen.memory_gb, flaw=f"would take {ceil(needed / 60)} minutes to build, --kind {name} does")
     tell(f"{searched.space}: tuning {name} until it finds {searched.recall:g} of the {PLACES} nearest")
-    tuned, candidates = _tuned(growing, kind, searched)
+    tuned, far, candidates = _tuned(growing, kind, searched)
     growing.add(searched.vectors, asked.rows)
     growing.write(path)
-    entry = StructureEntry(kind=name, location=path.name, rows=rows, effort=tuned.effort, candidates=candidates)
+    entry = StructureEntry(
+        kind=name,
+        location=path.name,
+        rows=rows,
+        effort=tuned.effort,
+        far_effort=far.effort,
+        most=FAR_PLACES if far.recall.reaches(searched.recall) else PLACES,
+        candidates=candidates,
+    )
     structure = kind.open(path, entry, searched.metric)
 
     def search(query: Vectors) -> Neighbours:
-        return find_near(structure, candidates, searched.vectors, query, PLACES, searched.metric)
+        return find_near(structure, candidates, searched.vectors, query, searched.metric, PLACES, PLACES)
 
     queries = (asked.queries[place : place + 1] for place in range(min(_TIMED_QUERIES, len(asked.queries))))
     figures = {
@@ -125,6 +133,9 @@ def try_kind(searched: Searched, name: str, path: Path, *, build_seconds: float,
         "queries": tuned.recall.queries,
         "effort_name": kind.effort_name,
         "effort": tuned.effort,
+        "far_recall": far.recall.value,
+        "far_effort": far.effort,
+        "most": entry.most,
         "candidates": candidates,
         "build_seconds": time.monotonic() - started,
     }
@@ -145,18 +156,20 @@ def _fill(growing: Growing, searched: Searched, limit: float) -> float:
     return needed
 
 
-def _tuned(growing: Growing, kind: Kind, searched: Searched) -> tuple[Tuned, int]:
-    """With as few candidates as will do, and how many those are."""
+def _tuned(growing: Growing, kind: Kind, searched: Searched) -> tuple[Tuned, Tuned, int]:
+    """For few hits and for many, with as few candidates as will do for few, and how many those are."""
     asked = searched.asked
 
-    def at(candidates: int, effort: int) -> Neighbours:
-        return find_near(growing.at(effort), candidates, searched.vectors, asked.queries, PLACES, searched.metric)
+    def at(candidates: int, k: int, effort: int) -> Neighbours:
+        return find_near(growing.at(effort), candidates, searched.vectors, asked.queries, searched.metric, k, k)
 
+    efforts = kind.efforts(len(asked.others))
     for candidates in kind.candidates:
-        tuned = tune(partial(at, candidates), kind.efforts(len(asked.others)), asked, searched.recall)
-        if tuned.recall.reaches(searched.recall):
+        near = tune(partial(at, candidates, PLACES), efforts, asked, searched.recall)
+        if near.recall.reaches(searched.recall):
             break
-    return tuned, candidates
+    enough = efforts[efforts.index(near.effort) :]
+    return near, tune(partial(at, candidates, FAR_PLACES), enough, asked, searched.recall), candidates
 
 
 def _timed(search: Callable[[Vectors], Neighbours], queries: Iterator[Vectors]) -> list[float]:

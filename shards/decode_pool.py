@@ -97,11 +97,13 @@ class DecodePool:
         workers: number of processes, >= 1.
         limits: a worker that goes beyond them is killed or its allocation refused, and its video reported as unusable.
         scratch: folder for clips that wait on disk.
+        quiet: drop what the libraries say of a damaged video on stderr.
     """
 
-    def __init__(self, workers: int, limits: Limits, scratch: Path) -> None:
+    def __init__(self, workers: int, limits: Limits, scratch: Path, *, quiet: bool = False) -> None:
         self._limits = limits
         self._scratch = scratch
+        self._stderr = subprocess.DEVNULL if quiet else None
         self._workers: list[_Worker] = []
         self._finished: dict[int, DecodedVideo] = {}
         self._count = workers
@@ -151,6 +153,7 @@ class DecodePool:
                 ],
                 pass_fds=[descriptor],
                 stdin=subprocess.DEVNULL,
+                stderr=self._stderr,
             )
         return _Worker(process, ours)
 

@@ -26,7 +26,7 @@ from kineme.retrieval.kinds.ivf_pq import code_bytes
 from kineme.retrieval.search import search
 from kineme.retrieval.vectors import SPACES
 
-ROWS = 2000
+ROWS = 5000
 LEVEL = 0.95
 
 
@@ -47,8 +47,11 @@ def changing(built: Path, tmp_path: Path) -> Path:
     return tmp_path / "index"
 
 
-def recall(index: Index, space: str, queries: np.ndarray, k: int = 10) -> float:
-    """Among the live clips, by scores: which of equals are found is the same."""
+def finds(index: Index, space: str, queries: np.ndarray, k: int = 10, level: float = LEVEL) -> bool:
+    """Whether recall among the live clips is what it was tuned to, as far as so many queries can tell.
+
+    By scores: which of equals are found is the same.
+    """
     vectors, metric = index.space(space), index.info.metrics[space]
     found = index.nearest(queries, space, k)
     assert found.rows.shape == (len(queries), k)
@@ -59,7 +62,7 @@ def recall(index: Index, space: str, queries: np.ndarray, k: int = 10) -> float:
         assert set(rows.tolist()) <= set(index.live_rows.tolist())
         assert (np.diff(scores) <= 0).all()
         hits.append((scores >= truth[k - 1] - 1e-4).mean())
-    return float(np.mean(hits))
+    return bool(np.mean(hits) + 2 * np.std(hits) / len(hits) ** 0.5 >= level)
 
 
 def test_it_finds_what_it_was_tuned_to_find(built: Path) -> None:
@@ -69,7 +72,9 @@ def test_it_finds_what_it_was_tuned_to_find(built: Path) -> None:
         entry, said = index.info.structures[space], report.spaces[space]
         assert (said.kind, said.effort, said.candidates) == (entry.kind, entry.effort, entry.candidates)
         assert said.recall - 2 * said.recall_error >= LEVEL
-        assert recall(index, space, clustered(300, DIMS[space], seed=7)) >= LEVEL
+        queries = clustered(300, DIMS[space], seed=7)
+        for k in (1, 10, 60, 100):
+            assert finds(index, space, queries, k)
 
 
 def test_scores_are_those_of_exact_search(built: Path) -> None:
@@ -90,7 +95,7 @@ def test_additions_and_removals_cost_no_recall(changing: Path) -> None:
     changed = open_index(changing)
     assert changed.info.structures == index.info.structures
     assert changed.count == ROWS + 300 - len(np.unique(near))
-    assert recall(changed, "motion", queries) >= LEVEL
+    assert finds(changed, "motion", queries)
     # What was added is found: exactly, beside the structure.
     hit = search(changed, vectors.motion[5], by="motion", k=1)[0]
     assert hit.score == pytest.approx(search(changed, vectors.motion[5], by="motion", k=1, where="true")[0].score)
@@ -99,7 +104,7 @@ def test_additions_and_removals_cost_no_recall(changing: Path) -> None:
 
 @pytest.mark.parametrize("part", [0.001, 0.01, 0.5])
 def test_filters_are_exact(changing: Path, part: float) -> None:
-    remove_clips(changing, [open_index(changing).keys[number] for number in range(0, ROWS, 97)])
+    remove_clips(changing, [open_index(changing).keys[number] for number in range(0, ROWS, 197)])
     index = open_index(changing)
     for number, query in enumerate(clustered(20, 16, seed=11)):
         allowed = np.sort(np.random.default_rng(number).choice(index.live_rows, int(part * ROWS), replace=False))
@@ -120,8 +125,8 @@ def test_answers_are_never_short(changing: Path) -> None:
     near = search(index, query[0], by="motion", k=300)
     remove_clips(changing, [hit.key for hit in near])
     without_them = open_index(changing)
-    assert recall(without_them, "motion", query[:1], k=20) == 1.0
-    assert recall(without_them, "motion", query, k=ROWS - 300) == 1.0
+    assert finds(without_them, "motion", query[:1], k=20, level=1.0)
+    assert finds(without_them, "motion", query, k=ROWS - 300, level=1.0)
 
 
 def test_all_may_be_removed(changing: Path) -> None:
@@ -204,7 +209,7 @@ def test_files_are_mapped_and_not_read(name: str, tmp_path: Path) -> None:
     size = (tmp_path / "structure").stat().st_size
     assert private_bytes() - before < size / 2
     assert str(tmp_path / "structure") in Path("/proc/self/maps").read_text(encoding="utf-8")
-    assert 0 in structure.search(vectors[:1], 20).rows
+    assert 0 in structure.search(vectors[:1], 10).rows
 
 
 def private_bytes() -> int:
@@ -233,7 +238,7 @@ def test_rough_scores_are_not_handed_out(built: Path) -> None:
     entry, vectors = index.info.structures["motion"], index.segments[0].vectors["motion"]
     metric = index.info.metrics["motion"]
     queries = np.array(vectors[:5])
-    near = find_near(index.structures["motion"], entry.candidates, vectors, queries, 1, metric)
+    near = find_near(index.structures["motion"], entry.candidates, vectors, queries, metric, 1, 1)
     np.testing.assert_allclose(near.scores[:, 0], 1.0 if metric == "cosine" else 0.0, atol=1e-5)
 
 

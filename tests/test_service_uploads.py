@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -202,3 +205,30 @@ def test_more_uploads_than_are_allowed_are_sent_away(digits_index: Path, studio:
         assert first.result().status_code == 200
         assert send(client, whole).status_code == 200
         assert refused(client, "busy") == 1
+
+
+def test_a_decoder_that_died_between_two_uploads_costs_none(client: Client, whole: bytes) -> None:
+    """Such as one that the system killed to free memory."""
+    decoders = [folder for folder in Path("/proc").glob("[0-9]*") if b"kineme.shards.decode_worker" in _words(folder)]
+    own = [folder for folder in decoders if _status(folder)[1] == str(os.getpid())]
+    assert own
+    for folder in own:
+        os.kill(int(folder.name), signal.SIGKILL)
+        while _status(folder)[0] not in ("Z", ""):
+            time.sleep(0.01)
+    assert send(client, whole).status_code == 200
+
+
+def _words(folder: Path) -> bytes:
+    try:
+        return (folder / "cmdline").read_bytes()
+    except OSError:
+        return b""  # it has ended
+
+
+def _status(folder: Path) -> list[str]:
+    """State and parent of a process, and more."""
+    try:
+        return (folder / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ["", ""]

@@ -146,7 +146,7 @@ def windows(index: Index, keys: list[str], noise: float = 0.05) -> dict[str, np.
 def test_a_part_of_a_video_finds_itself_first(index: Index, by: str) -> None:
     keys = index.keys[2 * CLIPS + 10 : 2 * CLIPS + 15]
     parts = [(100.0 + number, 102.0 + number) for number in range(5)]
-    spans = search_windows(index, windows(index, keys), parts, by=by, k=1)
+    spans = search_windows(index, windows(index, keys), parts, by=by, k=1).spans
     (span,) = spans
     assert (span.source, span.keys) == ("2.mp4", keys)
     assert (span.start_s, span.end_s) == pytest.approx((10 * CLIP_S, 15 * CLIP_S))
@@ -159,7 +159,7 @@ def test_spans_hold_what_each_window_alone_finds(index: Index, by: str, where: s
     """The windows ask by themselves; all their hits are in the spans, with the best of their scores."""
     keys = [index.keys[number] for number in (3, 4, 40, 61, 100)]
     asked, parts, excluded = windows(index, keys), [(float(n), n + 2.0) for n in range(5)], [keys[0]]
-    spans = search_windows(index, asked, parts, by=by, weight=0.3, k=4, where=where, exclude=excluded)
+    spans = search_windows(index, asked, parts, by=by, weight=0.3, k=4, where=where, exclude=excluded).spans
     best: dict[str, tuple[float, list[int]]] = {}
     for number in range(5):
         one = {space: rows[number] for space, rows in asked.items()}
@@ -178,7 +178,7 @@ def test_spans_hold_what_each_window_alone_finds(index: Index, by: str, where: s
 def test_windows_of_a_small_library_do_not_find_all_of_it(index: Index) -> None:
     """30 clips lie in one video: ten hits of each window would be most of them, and one span."""
     keys = index.keys[10:14]
-    spans = search_windows(index, windows(index, keys), None, by="motion", k=10, where="source = '0.mp4'")
+    spans = search_windows(index, windows(index, keys), None, by="motion", k=10, where="source = '0.mp4'").spans
     found = [key for span in spans for key in span.keys]
     assert set(keys) <= set(found)
     assert len(keys) <= len(found) <= CLIPS // 4
@@ -187,9 +187,9 @@ def test_windows_of_a_small_library_do_not_find_all_of_it(index: Index) -> None:
 
 def test_one_clip_is_enough_even_of_the_smallest_library(index: Index) -> None:
     where = f"key = '{index.keys[5]}'"
-    (span,) = search_windows(index, windows(index, index.keys[:3]), None, by="motion", k=10, where=where)
+    (span,) = search_windows(index, windows(index, index.keys[:3]), None, by="motion", k=10, where=where).spans
     assert span.keys == [index.keys[5]]
-    assert search_windows(index, windows(index, index.keys[:3]), None, by="motion", where="height > 999") == []
+    assert search_windows(index, windows(index, index.keys[:3]), None, by="motion", where="height > 999").spans == []
 
 
 def test_bad_questions(index: Index) -> None:

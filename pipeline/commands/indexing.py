@@ -8,6 +8,15 @@ from typing import Annotated
 
 import typer
 
+from kineme.pipeline.commands.budgets import (
+    KindOption,
+    LatencyOption,
+    MemoryOption,
+    RecallOption,
+    asked_budget,
+    choose_kinds,
+)
+
 
 class Untrained(StrEnum):
     """The encoders that need no run."""
@@ -42,6 +51,10 @@ def index(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only the clips of this split, such as test.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips encoded at once.")] = 64,
+    kind: KindOption = None,
+    memory_gb: MemoryOption = None,
+    latency_ms: LatencyOption = None,
+    recall: RecallOption = None,
     store: Store = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an index that is there already.")] = False,
 ) -> None:
@@ -50,6 +63,8 @@ def index(
     Example: kineme index runs/sprites --data data/sprites --out indexes/sprites --split test
 
     Without a run: kineme index --encoder motion-histogram --data data/mine --out indexes/mine --set frame_size=96
+
+    For many clips: kineme index runs/sprites --data data/sprites --out indexes/sprites --latency-ms 10 --memory-gb 4
 
     Settings of motion-histogram: clip_frames, frame_step, frame_size (pixels), directions, cells (in each row and
     column of the frame; 1 does not ask where), still_below (pixels a frame), window (of the flow, pixels).
@@ -63,6 +78,9 @@ def index(
         raise RunError(f"{given} given: name the run that encodes the clips, or --encoder motion-histogram")
     if run is not None and settings:
         raise RunError(f"--set {settings[0]}: only --encoder has settings; a run keeps those it was trained with")
+    budget = asked_budget(kind, memory_gb, latency_ms, recall)
+    if store is not None and budget is not None:
+        raise RunError(f"--store {store} with a kind or limits: Milvus chooses by itself; leave one of the two out")
     structures = None if store is None else milvus_structures(store)
     if run is None:
         built = index_by_flow(
@@ -72,6 +90,9 @@ def index(
         built = index_run(run, data, out, split=split, batch_size=batch_size, overwrite=force, structures=structures)
     sizes = ", ".join(f"{space} {size}" for space, size in built.info.dims.items())
     typer.echo(f"{out}: {built.count} clips indexed ({sizes} dimensions)")
+    if store is None:
+        # Only now: what was encoded is not lost where nothing keeps the limits.
+        choose_kinds(out, budget)
 
 
 def add(
@@ -141,10 +162,16 @@ def remove(
 
 def compact(
     index_folder: IndexFolder,
+    kind: KindOption = None,
+    memory_gb: MemoryOption = None,
+    latency_ms: LatencyOption = None,
+    recall: RecallOption = None,
     store: Store = None,
     no_store: Annotated[bool, typer.Option("--no-store", help="Search without Milvus from now on.")] = False,
 ) -> None:
     """Write an index anew: without what was removed, in one piece, with its search structures built for all clips.
+
+    Without limits or a kind, those hold that were asked for last.
 
     An index that is searched in Milvus stays there, in a new collection, unless --store or --no-store say otherwise.
 
@@ -157,6 +184,12 @@ def compact(
 
     if no_store and store is not None:
         raise RunError(f"both --store {store} and --no-store given: keep one")
+    budget = asked_budget(kind, memory_gb, latency_ms, recall)
     url = None if no_store else store or store_of(read_info(index_folder).structures)
-    info = write_anew(index_folder, None if url is None else milvus_structures(url))
-    typer.echo(f"{index_folder}: {info.count} clips in one piece")
+    if url is None:
+        count = choose_kinds(index_folder, budget)
+    elif budget is None:
+        count = write_anew(index_folder, milvus_structures(url)).count
+    else:
+        raise RunError(f"{url} with a kind or limits: Milvus chooses by itself; leave them out, or give --no-store")
+    typer.echo(f"{index_folder}: {count} clips in one piece")

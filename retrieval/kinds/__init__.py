@@ -19,8 +19,8 @@ from kineme.retrieval.segments import Rows
 from kineme.retrieval.vectors import Space, Vectors
 
 EXACT = "exact"
-PLACES = 10
-"""Structures are tuned to find so many of the nearest."""
+PLACES, FAR_PLACES = 10, 100
+"""Structures are tuned twice: to find so many of the nearest, and so many."""
 # A new kind is a file and a line here.
 KINDS = {"ivf": "ivf", "hnsw": "hnsw", "ivf-pq": "ivf_pq"}
 """Name of a kind -> the file here that has its `Kind` as ``KIND``."""
@@ -31,11 +31,11 @@ STORES = {"milvus": "milvus"}
 class Structure(Protocol):
     """An open structure over the rows of one space. Safe to share between threads."""
 
-    def search(self, queries: Vectors, k: int) -> Neighbours:
-        """At most k rows near each of the queries (Q, D), which are of length 1 where the metric is cosine.
+    def search(self, queries: Vectors, k: int, room: int | None = None) -> Neighbours:
+        """At most ``room``, or else k, rows near each of the queries (Q, D), of length 1 where the metric is cosine.
 
-        Best first; a place for which nothing was found has row -1 and score -infinity. Rows that were removed since may
-        be among them.
+        They are looked for as carefully as the k nearest must be. Best first; a place for which nothing was found has
+        row -1 and score -infinity. Rows that were removed since may be among them.
         """
 
 
@@ -87,29 +87,30 @@ class Growing(Protocol):
         """Take in some rows of (N, D), by their numbers."""
 
     def at(self, effort: int) -> Structure:
-        """What it finds as it is now, at this effort."""
+        """What it finds as it is now, at this effort for any k."""
 
     def write(self, path: Path) -> None:
         """Leave it in a file, which `Kind.open` opens."""
 
 
 def find_near(
-    structure: Structure, candidates: int, vectors: Vectors, queries: Vectors, k: int, metric: Metric
+    structure: Structure, candidates: int, vectors: Vectors, queries: Vectors, metric: Metric, k: int, room: int
 ) -> Neighbours:
-    """The k nearest that a structure finds: the exactly nearest of ``candidates`` * k, where it knows scores roughly.
+    """What a structure finds; where it knows scores roughly, the exactly nearest of ``candidates`` times as many.
 
     Args:
         structure: an open one.
         candidates: as in its `StructureEntry`.
         vectors: (N, D), those that it is over.
         queries: (Q, D) float32, of length 1 where the metric is cosine.
-        k: rows wanted; for fewer than `PLACES` as many are compared as for that. Places for which nothing was found have row -1 and score -infinity.
         metric: "cosine" or "l2".
+        k: how many must be found.
+        room: how many are wanted, at least k; places for which nothing was found have row -1 and score -infinity.
     """
     if candidates == 1:
-        return structure.search(queries, k)
-    near = structure.search(queries, min(candidates * max(k, PLACES), len(vectors)))
-    return rescored(queries, vectors, near.rows, k, metric)
+        return structure.search(queries, k, room)
+    near = structure.search(queries, k, min(candidates * max(room, PLACES), len(vectors)))
+    return rescored(queries, vectors, near.rows, room, metric)
 
 
 def find_kind(name: str) -> Kind:

@@ -14,6 +14,7 @@ from kineme.retrieval.commits import StructureEntry
 from kineme.retrieval.errors import RetrievalError
 from kineme.retrieval.evaluation import Metric
 from kineme.retrieval.exact import Neighbours, in_order, no_more_threads_than
+from kineme.retrieval.kinds import PLACES
 from kineme.retrieval.segments import Rows
 from kineme.retrieval.vectors import Vectors
 
@@ -68,23 +69,24 @@ class FaissKind:
                 f"{path}: over {index.ntotal} rows, the index says {entry.rows} by {metric}; "
                 "kineme compact builds it anew"
             )
-        return FaissStructure(index, self._parameters_at(entry.effort))
+        return FaissStructure(index, self._parameters_at(entry.effort), self._parameters_at(entry.far_effort))
 
     def _parameters_at(self, effort: int) -> Any:
         return getattr(faiss, self.parameters)(**{self.effort_name: effort})
 
 
 class FaissStructure:
-    """A faiss index with an effort of its own. Several may share the index: searching changes nothing in it."""
+    """A faiss index with efforts of its own. Several may share the index: searching changes nothing in it."""
 
-    def __init__(self, index: Any, parameters: Any) -> None:
+    def __init__(self, index: Any, near: Any, far: Any) -> None:
         self._index = index
-        self._parameters = parameters
+        self._near, self._far = near, far
 
-    def search(self, queries: Vectors, k: int) -> Neighbours:
+    def search(self, queries: Vectors, k: int, room: int | None = None) -> Neighbours:
         """As of `Structure`."""
+        parameters = self._near if k <= PLACES else self._far
         with no_more_threads_than(len(queries)):
-            distances, rows = self._index.search(queries, k, params=self._parameters)
+            distances, rows = self._index.search(queries, room or k, params=parameters)
         scores = distances if self._index.metric_type == faiss.METRIC_INNER_PRODUCT else -np.sqrt(distances)
         if (rows[:, -1] < 0).any():
             scores[rows < 0] = -np.inf
@@ -104,7 +106,8 @@ class GrowingFaiss:
 
     def at(self, effort: int) -> FaissStructure:
         """As of `Growing`."""
-        return FaissStructure(self._index, self._parameters(effort))
+        parameters = self._parameters(effort)
+        return FaissStructure(self._index, parameters, parameters)
 
     def write(self, path: Path) -> None:
         """As of `Growing`."""

@@ -63,8 +63,8 @@ class MilvusStructure:
         self._lock = threading.Lock()
         self._lost = False
 
-    def search(self, queries: Vectors, k: int) -> Neighbours:
-        """At most k rows near each of the queries (Q, D), which are of length 1 where the metric is cosine.
+    def search(self, queries: Vectors, k: int, room: int | None = None) -> Neighbours:
+        """At most ``room``, or else k, rows near each of the queries (Q, D), of length 1 where the metric is cosine.
 
         Best first, at most 16,384, with scores as this Milvus measures: some give distances squared, some not. A place
         for which nothing was found has row -1 and score -infinity, and so have all, with a warning, once the collection
@@ -73,6 +73,7 @@ class MilvusStructure:
         Raises:
             RetrievalError: Milvus cannot be reached, or refuses.
         """
+        k = room or k
         scores = np.full((len(queries), k), -np.inf, np.float32)
         rows = np.full((len(queries), k), -1, np.int64)
         client = self._opened()

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from kineme.retrieval.blending import mean_vector, nearest_by, search_by
+from kineme.retrieval.blending import mean_vector, search_by
 from kineme.retrieval.errors import RetrievalError
 from kineme.retrieval.index import Index
-from kineme.retrieval.search import Hit, allowed_rows, to_hits
 from kineme.retrieval.service.desk import Desk
 from kineme.retrieval.service.library import Opened
 from kineme.retrieval.service.problems import ProblemError
 from kineme.retrieval.service.questions import QueryVectors, Question
-from kineme.retrieval.spans import Part, search_windows
+from kineme.retrieval.spans import Part, WindowAnswer, search_windows
 from kineme.retrieval.vectors import SPACES, Space, Vectors
 
 Answer = dict[str, Any]
@@ -122,8 +122,10 @@ def _check(desk: Desk, question: Question, index: Index, video: Path | None) -> 
 async def _read(desk: Desk, opened: Opened, question: Question, video: Path) -> _Query:
     reader = opened.reader
     excerpt = await desk.decoders.run(lambda: reader.read(video, question.start_s, question.end_s))
-    motion, appearance = await desk.networks.run(lambda: reader.encode(excerpt.frames))
-    shown = await desk.decoders.run(lambda: desk.studio.mp4(excerpt.frames[0], excerpt.fps))
+    (motion, appearance), shown = await asyncio.gather(
+        desk.networks.run(lambda: reader.encode(excerpt.frames)),
+        desk.decoders.run(lambda: desk.studio.mp4(excerpt.frames[0], excerpt.fps)),
+    )
     return _Query(
         "your clip",
         {"motion": motion, "appearance": appearance},
@@ -143,8 +145,7 @@ def _answer(index: Index, question: Question, read: _Query | None) -> Answer:
         query = _of_clips(index, question.clips)
     try:
         vectors = _searched(index, question, query)
-        hits = _hits(index, question, vectors)
-        spans = _spans(index, question, vectors, query.parts) if query.windows > 1 else []
+        found = _found(index, question, vectors, query.parts)
     except RetrievalError as error:
         # Where the index lies is not the client's business.
         raise RetrievalError(str(error).replace(str(index.folder), "the index")) from None
@@ -154,9 +155,9 @@ def _answer(index: Index, question: Question, read: _Query | None) -> Answer:
         "weight": question.weight,
         "hits": [
             {**vars(hit), "video": clip_address(hit.key, "video"), "strip": clip_address(hit.key, "strip.png")}
-            for hit in hits
+            for hit in found.hits
         ],
-        "spans": spans,
+        "spans": [vars(span) for span in found.spans],
     }
 
 
@@ -199,35 +200,14 @@ def _searched(index: Index, question: Question, query: _Query) -> dict[Space, Ve
     return vectors
 
 
-def _hits(index: Index, question: Question, vectors: Mapping[Space, Vectors]) -> list[Hit]:
-    """Of several windows what is nearest to any of them."""
-    how: Any = {"by": question.asked_by, "weight": question.weight, "k": question.k}
-    exclude = question.excluded
-    if len(next(iter(vectors.values()))) == 1:
-        one = {space: rows[0] for space, rows in vectors.items()}
-        if question.where is not None:
-            return search_by(index, one, where=question.where, exclude=exclude, **how)
-        # To leave out the clips that ask is faster after a search of all than by a search of all others.
-        found = search_by(index, one, **how | {"k": question.k + len(exclude)})
-        others = [hit for hit in found if hit.key not in exclude][: question.k]
-        return [replace(hit, rank=rank) for rank, hit in enumerate(others, start=1)]
-    near = nearest_by(index, vectors, rows=allowed_rows(index, question.where, exclude), **how)
-    best: dict[int, float] = {}
-    for row, score in zip(near.rows.ravel().tolist(), near.scores.ravel().tolist(), strict=True):
-        best[row] = max(score, best.get(row, -np.inf))
-    first = sorted(best, key=lambda row: (-best[row], row))[: question.k]
-    return to_hits(index, [best[row] for row in first], first)
-
-
-def _spans(index: Index, question: Question, vectors: Mapping[Space, Vectors], parts: Sequence[Part]) -> list[Answer]:
-    found = search_windows(
-        index,
-        vectors,
-        parts or None,
-        by=question.asked_by,
-        weight=question.weight,
-        k=question.k,
-        where=question.where,
-        exclude=question.excluded,
-    )
-    return [asdict(span) for span in found]
+def _found(index: Index, question: Question, vectors: Mapping[Space, Vectors], parts: Sequence[Part]) -> WindowAnswer:
+    how: Any = {
+        "by": question.asked_by,
+        "weight": question.weight,
+        "k": question.k,
+        "where": question.where,
+        "exclude": question.excluded,
+    }
+    if len(next(iter(vectors.values()))) > 1:
+        return search_windows(index, vectors, parts or None, **how)
+    return WindowAnswer(search_by(index, {space: rows[0] for space, rows in vectors.items()}, **how), [])

@@ -54,8 +54,8 @@ class Desk:
         processors = os.cpu_count() or 1
         # A search has a thread of its own, and more threads than processors hold one another up.
         self.searches = Lane("search", processors, settings.queue, lambda: faiss.omp_set_num_threads(1))
-        self.decoders = Lane("decode", processors, settings.queue)
-        self.networks = Lane("network", 1, settings.queue)
+        self.decoders = Lane("decode", processors, settings.slow_queue)
+        self.networks = Lane("network", 1, settings.slow_queue)
         # Nobody else may look into it, and it goes with the service.
         self._scratch = tempfile.TemporaryDirectory(prefix="kineme-serve-")
         self._uploads = 0

@@ -21,7 +21,8 @@ class ServiceSettings:
         hits: the largest k.
         samples: futures of one prediction, at most.
         horizon: frames of one future, at most.
-        queue: requests of a kind that may wait for a processor; more are sent away.
+        queue: searches that may wait for a processor; more are sent away.
+        slow_queue: the same of what decoders and networks do, which takes longer.
         session_s: seconds for which a browser that showed the token is remembered.
     """
 
@@ -34,14 +35,15 @@ class ServiceSettings:
     samples: int = 16
     horizon: int = 200
     queue: int = 1000
+    slow_queue: int = 32
     session_s: float = 12 * 3600.0
 
     def __post_init__(self) -> None:
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.split()):
             raise RetrievalError("--token: printable ASCII characters are needed, at least one of them no space")
-        for name in ("upload_bytes", "upload_s", "uploads", "json_bytes", "hits", "samples", "horizon", "queue"):
-            if not getattr(self, name) > 0:
-                raise RetrievalError(f"{name} {getattr(self, name)}: more than 0 is needed")
+        for name, value in vars(self).items():
+            if name != "token" and not value > 0:
+                raise RetrievalError(f"{name} {value}: more than 0 is needed")
 
 
 def check_address(host: str, token: str | None) -> None:

@@ -16,8 +16,6 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from watched_page import TOKEN, Opener, Watched
 
-from kineme.pipeline.indexing import index_run
-
 
 @dataclass
 class Service:
@@ -53,25 +51,17 @@ def start_service(index: Path, *options: str, token: str | None = None) -> Servi
 
 
 @pytest.fixture(scope="session")
-def library(encoder_run: Path, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index of 40 digits, by a tiny sequential VAE."""
-    folder = tmp_path_factory.mktemp("library") / "index"
-    index_run(encoder_run, digits / "shards", folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def service(library: Path, encoder_run: Path, predictor_run: Path) -> Iterator[str]:
+def service(digits_index: Path, encoder_run: Path, predictor_run: Path) -> Iterator[str]:
     """The address of a service that can do everything."""
-    started = start_service(library, "--run", str(encoder_run), "--predictor", str(predictor_run))
+    started = start_service(digits_index, "--run", str(encoder_run), "--predictor", str(predictor_run))
     yield started.url
     started.stop()
 
 
 @pytest.fixture(scope="session")
-def bare_service(library: Path) -> Iterator[str]:
+def bare_service(digits_index: Path) -> Iterator[str]:
     """One that has an index, a token, and nothing else."""
-    started = start_service(library, token=TOKEN)
+    started = start_service(digits_index, token=TOKEN)
     yield started.url
     started.stop()
 

@@ -45,6 +45,7 @@ def test_from_the_question_to_a_hit_without_a_pointer(watched: Watched) -> None:
     key = page.evaluate("document.activeElement.dataset.key")
     page.keyboard.press("Enter")
     expect(page.locator("#query")).to_contain_text(key)
+    expect(page.locator("#answer")).to_be_focused()
 
 
 def test_the_library_opens_and_closes_by_keyboard(watched: Watched) -> None:

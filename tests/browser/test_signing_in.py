@@ -73,9 +73,27 @@ def test_an_upload_is_sent_again_after_signing_in(visit: Opener, bare_service: s
     end_session(page, bare_service)
     page.locator("#upload input[type=file]").set_input_files(sorted((digits / "videos").rglob("*.mp4"))[0])
     dialog = page.get_by_role("dialog", name="Sign in again")
+    expect(dialog).to_be_visible()
     dialog.get_by_label("Token").fill(TOKEN)
     dialog.get_by_role("button", name="Sign in").click()
     expect(page.locator("#query")).to_contain_text("Your clip")
+
+
+def test_a_large_upload_is_sent_again_after_signing_in(
+    visit: Opener, bare_service: str, digits: Path, tmp_path: Path
+) -> None:
+    watched = signed_in(visit, bare_service)
+    page = watched.page
+    end_session(page, bare_service)
+    # What follows the last box of an mp4 is not read.
+    large = tmp_path / "large.mp4"
+    large.write_bytes(sorted((digits / "videos").rglob("*.mp4"))[0].read_bytes() + bytes(30 << 20))
+    page.locator("#upload input[type=file]").set_input_files(large)
+    dialog = page.get_by_role("dialog", name="Sign in again")
+    expect(dialog).to_be_visible()
+    dialog.get_by_label("Token").fill(TOKEN)
+    dialog.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#query")).to_contain_text("Your clip", timeout=20_000)
 
 
 def test_the_map_waits_for_the_token(visit: Opener, bare_service: str) -> None:
@@ -86,6 +104,7 @@ def test_the_map_waits_for_the_token(visit: Opener, bare_service: str) -> None:
     end_session(page, bare_service)
     page.get_by_label("Colour by").select_option(label="wall_hit")
     dialog = page.get_by_role("dialog", name="Sign in again")
+    expect(dialog).to_be_visible()
     dialog.get_by_label("Token").fill(TOKEN)
     dialog.get_by_role("button", name="Sign in").click()
     expect(page.locator("#map-key li")).to_have_count(2)

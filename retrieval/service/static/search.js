@@ -32,10 +32,13 @@ for (const type of ["dragover", "dragleave", "drop"]) {
 
 // The file is kept for the predictor, which starts from the video itself; the form forgets it once it was sent.
 upload.addEventListener("htmx:afterRequest", ({ detail }) => {
-  if (detail.elt !== upload || detail.xhr.status === 401) return;
+  // Without an answer, or a good token, it may be sent once more.
+  if (detail.elt !== upload || [0, 401].includes(detail.xhr.status)) return;
   if (detail.successful) uploaded = file.files[0];
   upload.reset();
 });
+// The same file chosen again is sent again.
+file.addEventListener("click", () => (file.value = ""));
 document.addEventListener("htmx:configRequest", ({ detail }) => {
   if (detail.path !== "/page/next" || !document.querySelector("#query [name=vectors]")) return;
   if (uploaded) detail.formData.set("file", uploaded, uploaded.name);
@@ -53,11 +56,13 @@ function sayShare() {
   share.textContent = `${Math.round(100 * weight.value)}% motion`;
 }
 
+// After another query the reader is at its answer, also one who came by keyboard and whose place is gone.
 // A future belongs to its query; each press of the button draws another one.
 const next = document.getElementById("next");
 const futures = document.getElementById("futures");
 document.addEventListener("htmx:afterSwap", ({ detail }) => {
   const other = detail.target?.id === "answer";
+  if (other && document.activeElement === document.body) document.getElementById("answer").focus({ preventScroll: true });
   if (!next || (!other && detail.target !== futures)) return;
   if (other) futures.replaceChildren();
   next.elements.seed.value = futures.children.length;

@@ -2,7 +2,7 @@
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const groups = new Map();
-let paused = false;
+let paused = still.matches;
 
 // Small films are enlarged by whole pixels: a smoothed stamp shows nothing.
 const TINY_PX = 96;
@@ -40,35 +40,26 @@ class Group {
   }
 }
 
-function playing() {
-  return !paused && !still.matches;
-}
-
 function refresh() {
   for (const [element, group] of groups) {
     if (!element.isConnected) groups.delete(element);
-    else if (playing()) group.start();
-    else group.stop();
+    else if (paused) group.stop();
+    else group.start();
   }
   const button = document.getElementById("play");
-  if (button) button.textContent = playing() ? "Pause" : "Play";
+  if (button) button.textContent = paused ? "Play" : "Pause";
 }
 
-function toggle() {
-  // Who asked for less motion and presses Play wants this much of it.
-  if (still.matches) {
-    for (const group of groups.values()) group.start();
-    return;
-  }
-  paused = !paused;
+function pause(wanted) {
+  paused = wanted;
   refresh();
 }
 
-// Whoever asked for less motion sees a clip move while it is pointed at, together with the query.
+// Where all stand still, a clip moves while it is pointed at, together with the query.
 function watch(event) {
   const shot = event.target.closest?.(".shot");
   const group = shot && groups.get(shot.closest("[data-together]"));
-  if (!group || playing()) return;
+  if (!group || !paused) return;
   if (event.type === "pointerover" || event.type === "focusin") {
     group.start([...shot.querySelectorAll("video.clip"), ...group.element.querySelectorAll("video.master")]);
   } else {
@@ -91,5 +82,5 @@ export function playTogether(root) {
 }
 
 for (const type of ["pointerover", "pointerout", "focusin", "focusout"]) document.addEventListener(type, watch);
-document.addEventListener("click", (event) => event.target.closest("#play") && toggle());
-still.addEventListener("change", refresh);
+document.addEventListener("click", (event) => event.target.closest("#play") && pause(!paused));
+still.addEventListener("change", () => pause(still.matches));

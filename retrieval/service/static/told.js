@@ -2,6 +2,7 @@
 
 const box = document.getElementById("problem");
 const door = document.getElementById("sign-in");
+const UNREACHED = "The service cannot be reached; is it still running?";
 let waiting = [];
 let refused = false;
 
@@ -47,26 +48,33 @@ door.querySelector("form").addEventListener("submit", async (event) => {
 export async function ask(url, body, { signal } = {}) {
   const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   let answer;
+  let text;
   try {
     answer = await fetch(url, { ...options, signal });
+    text = await answer.text();
   } catch (error) {
-    if (error.name !== "AbortError") tell("The service cannot be reached; is it still running?");
+    if (error.name !== "AbortError") tell(UNREACHED);
     return undefined;
   }
   if (answer.status === 401) return new Promise((done) => signIn(() => done(ask(url, body, { signal }))));
   if (answer.ok) {
     if (refused) tell("");
     refused = false;
-    return answer.json();
+    return JSON.parse(text);
   }
   refused = true;
-  tell(reason(await answer.text(), answer.status));
+  tell(reason(text, answer.status));
   return undefined;
 }
 
 // The same for what htmx asks.
 document.addEventListener("htmx:beforeRequest", () => tell(""));
-document.addEventListener("htmx:sendError", () => tell("The service cannot be reached; is it still running?"));
+document.addEventListener("htmx:sendError", async ({ detail }) => {
+  // A large upload of a stranger is cut off before its refusal can be read.
+  const answer = await fetch("/stats").catch(() => null);
+  if (answer?.status === 401) signIn(() => htmx.trigger(detail.elt, "retry"));
+  else tell(answer ? "The service ended the connection; ask again." : UNREACHED);
+});
 document.addEventListener("htmx:responseError", ({ detail }) => {
   const { xhr, elt } = detail;
   if (xhr.status === 401) signIn(() => htmx.trigger(elt, "retry"));
