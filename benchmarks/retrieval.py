@@ -41,7 +41,7 @@ from kineme.retrieval.vectors import ClipVectors, Vectors, normalised
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = (10_000, 100_000, 1_000_000)
-DIM, K, FAR = 512, 10, 100
+DIM, K, FAR, BATCHES = 512, 10, 100, (1, 64)
 MILLION_LATENCY_MS = 10.0
 KINDS: dict[int, tuple[Budget, ...]] = {
     10_000: (Budget(kind="ivf"), Budget(kind="hnsw")),
@@ -127,10 +127,10 @@ def measure(folder: Path, rows: int, rounds: int) -> Measured:
     flat = faiss.IndexFlatIP(DIM)
     flat.add(np.asarray(exact.segments[0].vectors["motion"]))
     # More calls where a call is short.
-    queries = clustered.block(1_000_000, 64 if rows <= 100_000 else 16)
-    batch = clustered.block(1_000_001, 64)
-    asks = {1: [queries[place : place + 1] for place in range(len(queries))], 64: [batch]}
-    for size, questions in asks.items():
+    queries = clustered.block(1_000_000, 512)
+    many = {size: [queries[start : start + size] for start in range(0, len(queries), size)] for size in BATCHES}
+    few = {1: many[1][: max(8, 1_000_000 // rows)], 64: many[64][: max(1, 100_000 // rows)]}
+    for size, questions in few.items():
         variants = {"plain": bare(flat, None), "ours": ours(exact)} | with_hits(exact, size)
         compare(done, f"{rows}/exact/batch_{size}", variants, questions, rounds)
     fresh = clustered.block(1_000_002, 1000)
@@ -153,12 +153,12 @@ def measure(folder: Path, rows: int, rounds: int) -> Measured:
             "nprobe": faiss.SearchParametersIVF,
             "efSearch": faiss.SearchParametersHNSW,
         }[str(chosen.effort_name)](**{str(chosen.effort_name): chosen.effort})
-        for size, questions in asks.items():
-            variants = {"ours": ours(index)} | with_hits(index, size)
-            # Bare IVF-PQ ranks by codes alone and finds less: nothing to compare with.
-            variants |= {"plain": bare(same, parameters)} if chosen.candidates == 1 else {}
-            variants |= {"exact": ours(exact), "flat": bare(flat, None)}
-            compare(done, f"{name}/batch_{size}", variants, questions, rounds)
+        for size in BATCHES:
+            if chosen.candidates == 1:  # else bare faiss ranks by codes alone and finds less: nothing to compare with
+                variants = {"plain": bare(same, parameters), "ours": ours(index)} | with_hits(index, size)
+                compare(done, f"{name}/batch_{size}", variants, many[size], rounds)
+            variants = {"exact": ours(exact), "flat": bare(flat, None), "ours": ours(index)}
+            compare(done, f"{name}/batch_{size}/beside_exact", variants, few[size], rounds)
         del same, index
     return done
 
@@ -180,7 +180,7 @@ def compare(done: Measured, name: str, variants: Mapping[str, Search], questions
         for own in {"ours", "hits"} & taken.keys():
             done.metrics.update(times_plain(f"{name}/{own}", taken["plain"], taken[own]))
     for other in {"exact", "flat"} & taken.keys():
-        ratios = times_plain(name, taken[other], taken["ours"])
+        ratios = times_plain(name.removesuffix("/beside_exact"), taken[other], taken["ours"])
         done.metrics.update({key.replace("times_plain", f"times_{other}"): ratio for key, ratio in ratios.items()})
     print(json.dumps({key: value for key, value in done.metrics.items() if key.startswith(name)}), file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from kineme.pipeline.warm_decoders import WarmDecoders
 from kineme.retrieval.errors import RetrievalError
 from kineme.retrieval.index import Index
 from kineme.retrieval.service.latents import Traversal
+from kineme.retrieval.service.questions import MOST_WINDOWS
 from kineme.retrieval.service.studio import Excerpt, Film, Futures, Reader, Studio
 from kineme.retrieval.vectors import Vectors
 from kineme.shards.browser_film import browser_film
@@ -31,12 +33,9 @@ from kineme.shards.decode_video import Bounds
 from kineme.shards.sample import Frames
 from kineme.shards.sampling import Windows
 
-MOST_WINDOWS = 128
-"""Clips of a part of a video that ask together, at most; fewer where their frames are large."""
+# Fewer clips of a part of a video ask together where their frames are large.
 _WINDOWS_BYTES = 256 << 20
 _BATCH = 16
-# Where the index has no common rate, a video is read at its own, which is rarely higher.
-_HIGH_FPS = 60.0
 _SHOWN_SIZE = 256
 
 
@@ -66,7 +65,7 @@ class IndexReader(Reader):
             held = int((read.end.seconds or 0.0) * read.end.fps / length + 1e-6)
             if held > 1:
                 notes = [f"the file holds {held} such clips, and the first asks: name a part of it to ask with more"]
-        elif windows.end_s != end_s and (read.end.seconds or 0.0) > read.ends_s[-1] + 1 / read.end.fps:
+        elif min(read.end.seconds or 0.0, math.inf if end_s is None else end_s) > read.ends_s[-1] + 1 / read.end.fps:
             notes = [f"no more than {len(read.frames)} clips ask together: those up to {read.ends_s[-1]:.2f} s"]
         return Excerpt(read.frames, np.array(read.starts_s), np.array(read.ends_s), read.end.fps, notes)
 
@@ -77,12 +76,10 @@ class IndexReader(Reader):
         return motion, appearance
 
     def _windows(self, start_s: float, end_s: float | None) -> Windows:
-        """The part of a video, or as much of it as may ask."""
+        """The part of a video, or its first clips, as many as may ask."""
         length = self._encoder.clip_frames
-        stride = max(1, length // 2)
         most = min(MOST_WINDOWS, max(1, _WINDOWS_BYTES // (length * self._size**2 * 3)))
-        last_s = start_s + ((most - 1) * stride + length) / (self._fps or _HIGH_FPS)
-        return Windows(stride, start_s, last_s if end_s is None else min(end_s, last_s))
+        return Windows(max(1, length // 2), start_s, end_s, most)
 
 
 class RunStudio(Studio):

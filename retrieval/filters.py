@@ -11,6 +11,7 @@ import difflib
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
@@ -23,6 +24,10 @@ from kineme.retrieval.errors import RetrievalError
 MAX_LENGTH = 4000
 MAX_DEPTH = 200
 """Levels of the parsed expression, counted in its JSON."""
+MAX_PATTERN = 300
+"""Characters of all constants in a call of a regular expression."""
+MOST_S = 10.0
+"""Seconds that a filter may take: others wait for it meanwhile."""
 ALLOWED_NODES = frozenset(
     ("BETWEEN", "CASE", "CAST", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "CONSTANT", "FUNCTION", "OPERATOR", "TYPE")
 )
@@ -51,11 +56,13 @@ class MetadataFilter:
     Args:
         table: the metadata.
         numbers: (N,) ascending, the row numbers that :meth:`rows` returns; 0, 1, ... if not given.
+        most_s: seconds that one filter may take.
     """
 
-    def __init__(self, table: pa.Table, numbers: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, table: pa.Table, numbers: NDArray[np.int64] | None = None, *, most_s: float = MOST_S) -> None:
         self._numbers = np.arange(len(table)) if numbers is None else numbers
         self.columns: list[str] = table.column_names
+        self._most_s = most_s
         self._lock = threading.Lock()
         self._connection = duckdb.connect(":memory:", config=_LOCKED)
         self._connection.register("incoming", table)
@@ -70,15 +77,30 @@ class MetadataFilter:
             where: for example ``action = 'walk' and height >= 64``; NULL counts as false.
 
         Raises:
-            RetrievalError: not one boolean expression, an unknown column, or a function that is not allowed.
+            RetrievalError: not one boolean expression, an unknown column, a function that is not allowed, or one that
+                takes too long.
         """
         with self._lock:
             self._check(where)
             try:
-                found = self._connection.execute(_RUN.format(where)).fetchnumpy()["rowid"]
+                with self._in_time():
+                    found = self._connection.execute(_RUN.format(where)).fetchnumpy()["rowid"]
+            except duckdb.InterruptException:
+                raise _refusal(where, f"it takes longer than {self._most_s:g} s") from None
             except duckdb.Error as error:
                 raise _refusal(where, _first_line(error)) from None
         return self._numbers[np.sort(np.asarray(found, dtype=np.int64))]
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        timer = threading.Timer(self._most_s, self._connection.interrupt)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            # Until it has ended it might interrupt the next filter.
+            timer.join()
 
     def _check(self, where: str) -> None:
         if not where.strip():
@@ -125,8 +147,20 @@ class MetadataFilter:
             raise _refusal(where, f"{str(kind).lower().replace('_', ' ')} is not allowed")
         if kind == "FUNCTION" and node["function_name"] not in ALLOWED_FUNCTIONS:
             raise _refusal(where, f"function {node['function_name']} is not allowed")
+        if kind == "FUNCTION" and node["function_name"] in _PATTERNS:
+            self._check_pattern(where, node)
         if kind == "COLUMN_REF":
             self._check_column(".".join(node["column_names"]))
+
+    def _check_pattern(self, where: str, call: dict[str, Any]) -> None:
+        """DuckDB looks at the clock between blocks of rows alone: a pattern must not take minutes for one of them."""
+        constants = [node for node in _nodes(call) if node.get("class") == "CONSTANT"]
+        texts = [text for constant in constants for part in _nodes(constant) for text in part.values()]
+        texts = [text for text in texts if isinstance(text, str)]
+        if any("{" in text for text in texts):
+            raise _refusal(where, "a counted repetition, { }, is not allowed in a regular expression")
+        if sum(map(len, texts)) > MAX_PATTERN:
+            raise _refusal(where, f"a regular expression is longer than {MAX_PATTERN} characters")
 
     def _check_column(self, name: str) -> None:
         known = {column.casefold(): column for column in self.columns}

@@ -14,6 +14,7 @@ the next change. An open index sees nothing of changes: it keeps the files it op
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from kineme.retrieval.vectors import Frames, Space, Vectors, normalised
 
 _OPENINGS = 10
 _FEW_ROWS = 1000
+_UNIT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -182,8 +184,8 @@ class Index:
         room = k + min(len(self.removed), k + 16)
         near = without(self._of_all(queries, by, k, room), self.removed, k)
         # Rare: more of the nearest were removed, or fewer found, than was made room for.
-        short = (near.scores[:, -1:] == -np.inf).any(axis=1)
-        if short.any():
+        if k and min(near.rows[:, -1].tolist(), default=0) < 0:
+            short = near.rows[:, -1] < 0
             near.scores[short], near.rows[short] = self._among(queries[short], by, k, self.live_rows)
         return near
 
@@ -219,8 +221,10 @@ class Index:
         entry = self.info.structures.get(by)
         if entry is not None and k <= entry.most:
             vectors = self.segments[0].vectors[by]
-            found = [find_near(self.structures[by], entry.candidates, vectors, queries, metric, k, room)]
-            covered = entry.rows
+            near = find_near(self.structures[by], entry.candidates, vectors, queries, metric, k, room)
+            found, covered = [near], entry.rows
+            if covered == self._rows:
+                return near
         for segment, start in zip(self.segments, self._firsts.tolist(), strict=True):
             if start + segment.count > covered:
                 near = nearest_rows(queries, segment.vectors[by], room, metric)
@@ -238,7 +242,13 @@ class Index:
 
     def _prepared(self, queries: Vectors, by: Space) -> Vectors:
         exact = np.ascontiguousarray(queries, np.float32)
-        return normalised(exact) if self.info.metrics[by] == "cosine" else exact
+        if self.info.metrics[by] != "cosine":
+            return exact
+        if len(exact) > 1:
+            return normalised(exact)
+        # The same in a fraction of the time, which a search of a structure has not much of.
+        square = float(exact[0].dot(exact[0]))
+        return exact if square == 0 or abs(square - 1) < _UNIT else exact / math.sqrt(square)
 
     def _place(self, row: int) -> tuple[Segment, int]:
         number = int(np.searchsorted(self._firsts, row, side="right")) - 1
@@ -261,6 +271,10 @@ class Index:
     @cached_property
     def _row_of(self) -> dict[str, int]:
         return dict(zip(self.keys, self.live_rows.tolist(), strict=True))
+
+    @cached_property
+    def _rows(self) -> int:
+        return self.info.rows
 
     @cached_property
     def _firsts(self) -> Rows:

@@ -115,13 +115,21 @@ class DecodePool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._forget()
         for worker in self._workers:
             self._end(worker)
-        for video in self._finished.values():
-            video.drop()
 
     def decode(self, tasks: Iterable[Task]) -> Iterator[DecodedVideo]:
-        """One result a task, in the order of the tasks, which are taken a few ahead."""
+        """One result a task, in the order of the tasks, which are taken a few ahead.
+
+        However it ends, the pool can be used again.
+        """
+        try:
+            yield from self._decode(tasks)
+        finally:
+            self._forget()
+
+    def _decode(self, tasks: Iterable[Task]) -> Iterator[DecodedVideo]:
         waiting = iter(tasks)
         given = wanted = 0
         while True:
@@ -141,6 +149,16 @@ class DecodePool:
                 wanted += 1
             else:
                 self._listen()
+
+    def _forget(self) -> None:
+        """End what is still in work: its results would be taken for those of the next tasks."""
+        for worker in self._workers:
+            if worker.number is not None:
+                self._end(worker)
+                worker.number = worker.spool = None
+        for video in self._finished.values():
+            video.drop()
+        self._finished.clear()
 
     def _start(self) -> _Worker:
         ours, theirs = Pipe()

@@ -186,7 +186,8 @@ def _clips(
     fps = task.sampling.rate(footage.fps)
     for frames in _cut(task, task.sampling.sample(watched(), footage.fps), prepare):
         yield _encode(frames, fps, tracks, (height, width))
-    _check_rows(tracks, count, ended=task.windows is None or task.windows.end_s is None)
+    whole = task.windows is None or (task.windows.end_s is None and task.windows.most is None)
+    _check_rows(tracks, count, ended=whole)
     return height, width
 
 

@@ -78,15 +78,19 @@ class Windows:
         stride: sampled frames from the beginning of one clip to that of the next, >= 1.
         start_s: seconds after the video's first frame, >= 0.
         end_s: None: the end of the video.
+        most: clips, >= 1; the part ends with the last of them. None: any number.
     """
 
     stride: int
     start_s: float = 0.0
     end_s: float | None = None
+    most: int | None = None
 
     def __post_init__(self) -> None:
         if self.stride < 1:
             raise DataError(f"stride {self.stride}: at least 1 frame is needed")
+        if self.most is not None and self.most < 1:
+            raise DataError(f"most {self.most}: at least 1 clip is needed")
         end_s = math.inf if self.end_s is None else self.end_s
         if not (0 <= self.start_s < end_s and math.isfinite(self.start_s)):
             raise DataError(f"span of {self.start_s:g} to {end_s:g} s: 0 <= start < end is needed, in seconds")
@@ -203,7 +207,7 @@ def cut_windows(
         DataError: the part has fewer frames than one clip.
     """
     window: deque[SampledFrame] = deque(maxlen=clip_frames)
-    count, end_s = 0, 0.0
+    count, clips, end_s = 0, 0, 0.0
     for frame in frames:
         if windows.over(frame):
             break
@@ -214,6 +218,9 @@ def cut_windows(
         count += 1
         if count >= clip_frames and (count - clip_frames) % windows.stride == 0:
             yield list(window)
+            clips += 1
+            if clips == windows.most:
+                return
     if not count:
         raise DataError(f"it ends after {end_s:g} s: no frame begins at {windows.start_s:g} s or later")
     if count < clip_frames:

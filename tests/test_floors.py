@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIGHT = ("kineme.pipeline.errors", "kineme.shards.errors", "kineme.pipeline.commands.options")
-HEAVY = {"torch", "torchvision", "lightning", "faiss", "decord", "kornia", "torchmetrics", "matplotlib", "webdataset"}
+LIGHT = ("kineme.pipeline.errors", "kineme.shards.errors", "kineme.pipeline.commands.")
+HEAVY = {
+    *("torch", "torchvision", "lightning", "faiss", "decord", "kornia", "torchmetrics", "matplotlib", "webdataset"),
+    *("fastapi", "uvicorn", "pymilvus"),
+}
 MODELS_MAY = {"torch", "torchvision"}
 
 

@@ -173,7 +173,7 @@ def test_a_piece_cut_short_is_one_line(tmp_path: Path, name: str) -> None:
     ("change", "message"),
     [
         ({"schema": 99}, "schema 99, this version reads 2"),
-        ({"schema": 1, "data": "my shards"}, "build it again with: kineme index .*/encoder --data my shards --out .* --f"),
+        ({"schema": 1, "data": "my shards"}, "again with: kineme index .*/encoder --data my shards --out .* --force"),
         ({"kind": "other"}, "not written by kineme index"),
         ({"colour": "red"}, "colour: .* does not fit schema 2"),
         ({"count": 4}, "3 rows less 0 removed are not the 4 clips"),

@@ -178,7 +178,7 @@ def test_other_addresses_need_a_token() -> None:
         check_address(host, TOKEN)
 
 
-@pytest.mark.parametrize("token", ["", "   ", "ä", "a\nb"])
+@pytest.mark.parametrize("token", ["", "   ", " a", "a ", "ä", "a\nb"])
 def test_a_token_that_no_header_can_hold_is_refused(token: str) -> None:
     with pytest.raises(RetrievalError, match="printable ASCII"):
         ServiceSettings(token=token)

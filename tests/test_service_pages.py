@@ -132,6 +132,11 @@ def test_what_cannot_be_redrawn_is_a_problem(client: Client, asked: dict[str, ob
     assert said in problem_of(client.post("/traversal/frame", json=asked), status)
 
 
+def test_a_redrawing_has_a_bound(client: Client) -> None:
+    headers = {"content-type": "application/json"}
+    problem_of(client.post("/traversal/frame", content=b" " * (2 << 20), headers=headers), 413)
+
+
 def test_the_traversal_page_names_its_clip(client: Client) -> None:
     assert f'data-key="{client.keys[0]}"' in client.get("/traversal").text
     assert f'data-key="{client.keys[7]}"' in client.get("/traversal", params={"key": client.keys[7]}).text

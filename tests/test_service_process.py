@@ -101,6 +101,15 @@ def test_what_it_refuses_is_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("option", ["--max-upload-mb", "--memory-gb"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_bound_is_a_number(
+    digits_index: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    assert call(monkeypatch, "serve", digits_index, "--port", 0, option, value) == 2
+    assert f"Invalid value for '{option}'" in capfd.readouterr().err
+
+
 def test_no_index_or_a_port_that_is_taken(
     digits_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

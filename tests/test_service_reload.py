@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from service_parts import Client, problem_of, send, serving, video_bytes
 
 from kineme.pipeline.indexing import add_videos, index_by_flow
 from kineme.pipeline.serving import RunStudio
-from kineme.retrieval.growing import compact, remove_clips
+from kineme.retrieval.growing import add_clips, compact, remove_clips
+from kineme.retrieval.index import open_index
+from kineme.retrieval.vectors import SPACES, ClipVectors
 
 
 @pytest.fixture
@@ -59,6 +62,17 @@ def test_what_is_added_and_removed_is_answered_from_then_on(changing: Client, fo
     assert opened.index.clip(opened.index.row_of(stays)).key == stays
 
 
+def test_a_clip_without_pictures_is_told(changing: Client, folder: Path) -> None:
+    index, key = open_index(folder), "bare-000000"
+    vectors = {space: index.vector(index.keys[0], space)[None] for space in SPACES}
+    add_clips(folder, ClipVectors([key], **vectors), [replace(index.clip(0), key=key)], [])
+    health_when(changing, generation=2)
+    for part in ("video", "strip.png"):
+        told = problem_of(changing.get(f"/clips/{key}/{part}"), 404)
+        assert "without pictures" in told
+        assert str(folder) not in told
+
+
 def test_an_index_by_another_encoder_takes_its_place(changing: Client, folder: Path, digits: Path) -> None:
     before = changing.get("/stats").json()["dims"]
     settings = ["clip_frames=8", "frame_size=32", "cells=2"]
@@ -77,6 +91,7 @@ def test_if_the_new_one_cannot_be_opened_the_old_one_stays(changing: Client, fol
     health = health_when(changing, status="stale")
     assert (health["clips"], health["generation"]) == (40, 1)
     assert "schema 99" in health["trouble"]
+    assert str(folder) not in health["trouble"]
     assert changing.post("/search", json={"key": changing.keys[0]}).status_code == 200
     (folder / "index.json").unlink()
     time.sleep(0.2)

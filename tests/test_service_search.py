@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from made_up_clips import make_frames
 from service_parts import Client, problem_of, send
 
+from kineme.pipeline import serving
 from kineme.retrieval.blending import mean_vector, search_both
+from kineme.retrieval.errors import RetrievalError
+from kineme.retrieval.filters import MetadataFilter
 from kineme.retrieval.index import Index, open_index
 from kineme.retrieval.search import Hit, search
 from kineme.shards.codec import encode_clip
@@ -148,11 +152,16 @@ def test_a_part_of_a_file_asks_clip_by_clip(client: Client) -> None:
         ({"vectors": {"motion": [[1.0] * 24, [1.0] * 23]}}, 422, "different lengths"),
         ({"vectors": {"motion": [[1.0] * 24], "appearance": [[1.0] * 5] * 2}}, 422, "as many windows"),
         ({"vectors": {"motion": [1e39] * 24}}, 422, "NaN or infinity"),
+        ({"vectors": {"motion": [[1.0] * 24] * 129}}, 422, "at most 128"),
         ({"key": "KEY", "where": "speeds = '2-3'; drop table clips"}, 422, "filter"),
         ({"key": "KEY", "where": "1=1) union select 1 --"}, 422, "filter"),
         ({"key": "KEY", "where": "(select count(*) from read_csv('/etc/passwd')) > 0"}, 422, "filter"),
         ({"key": "KEY", "where": "getenv('HOME') = 'x'"}, 422, "not allowed"),
         ({"key": "KEY", "where": "speed = 1"}, 422, "did you mean speeds"),
+        ({"key": "KEY", "where": "regexp_matches(key, '(.?){1000}')"}, 422, "counted repetition"),
+        ({"key": "KEY", "where": "regexp_matches(key, '(.?){' || '1000}')"}, 422, "counted repetition"),
+        ({"key": "KEY", "where": "key ~ '" + "x*" * 200 + "'"}, 422, "longer than 300"),
+        ({"key": "KEY", "where": f"regexp_matches(key, '{'x' * 200}' || '{'y' * 200}')"}, 422, "longer than 300"),
     ],
 )
 def test_what_cannot_be_asked_is_told(
@@ -189,3 +198,24 @@ def test_bodies_that_cannot_be_read(client: Client, content: bytes, kind: str, s
 def test_the_framework_answers_with_problems_too(client: Client) -> None:
     problem_of(client.get("/nothing/here"), 404)
     problem_of(client.put("/search"), 405)
+
+
+def test_a_filter_that_takes_too_long_is_given_up() -> None:
+    rows = pa.table({"source": [f"walk/person{number}/take.mp4" for number in range(50_000)]})
+    slow = " or ".join(["regexp_matches(source, '(.*.*)(.*.*)(.*.*)(.*.*)zz')"] * 50)
+    with pytest.raises(RetrievalError, match=r"takes longer than 0\.01 s"):
+        MetadataFilter(rows, most_s=0.01).rows(slow)
+    assert len(MetadataFilter(rows).rows("source like '%person7/%'")) == 1
+
+
+@pytest.mark.parametrize("start_s", [20.5, 1e300])
+def test_a_part_beyond_the_end_is_told(client: Client, start_s: float) -> None:
+    assert "it ends after 1.76 s" in problem_of(send(client, long_film(), start_s=start_s), 422)
+
+
+def test_of_a_long_part_the_first_clips_ask_and_it_says_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "MOST_WINDOWS", 3)
+    query = send(client, long_film(), start_s=0).json()["query"]
+    assert (query["windows"], query["start_s"], query["end_s"]) == (3, 0, 0.64)
+    assert query["note"] == "no more than 3 clips ask together: those up to 0.64 s"
+    assert send(client, long_film(), start_s=0, end_s=0.64).json()["query"]["note"] is None

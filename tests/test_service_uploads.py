@@ -13,10 +13,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from service_parts import BOUNDS, Client, problem_of, send, serving, video_bytes
+from service_parts import BOUNDS, LIMITS, Client, problem_of, send, serving, video_bytes
 
 from kineme.pipeline.serving import RunStudio
+from kineme.pipeline.warm_decoders import WarmDecoders
+from kineme.shards import decode_pool
 from kineme.shards.decode_pool import Limits
+from kineme.shards.decode_video import Done, Task
+from kineme.shards.sampling import Sampling, Windows
+from kineme.shards.sources.base import SourceItem
+from kineme.shards.sources.openers import VideoFile
 
 MUTATED = 40
 
@@ -131,6 +137,9 @@ def test_a_file_and_a_key_exclude_one_another(client: Client, whole: bytes) -> N
 def test_a_form_has_not_any_number_of_fields(client: Client, whole: bytes) -> None:
     problem_of(client.post("/search", files={"file": ("a", whole)}, data={f"f{n}": "x" for n in range(200)}), 413)
     problem_of(client.post("/search", files={"file": ("a", whole)}, data={"where": "x" * (2 << 20)}), 413)
+    unchosen = b'--x\r\ncontent-disposition: form-data; name="file"; filename=""\r\n\r\n\r\n' * 200
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    assert "more than 100" in problem_of(client.post("/search", content=unchosen, headers=headers), 413)
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60, 200, 3000])
@@ -232,3 +241,29 @@ def _status(folder: Path) -> list[str]:
         return (folder / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ["", ""]
+
+
+def test_a_decoder_whose_clips_found_no_room_reads_the_next_video(
+    tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as on a disk that is full; here its folder is missing."""
+    monkeypatch.setattr(decode_pool, "_SPOOL_BYTES", 1)
+    (tmp_path / "clip.mp4").write_bytes(whole)
+    task = Task(SourceItem("clip", VideoFile(tmp_path / "clip.mp4")), Sampling(8), 32)
+    scratch = tmp_path / "scratch"
+    with decode_pool.DecodePool(1, LIMITS, scratch) as pool:
+        with pytest.raises(FileNotFoundError):
+            list(pool.decode([task]))
+        scratch.mkdir()
+        for _ in range(2):
+            (video,) = pool.decode([task])
+            assert isinstance(video.end, Done)
+            assert len(list(video.clips())) == 4
+
+
+def test_a_part_has_not_any_number_of_clips_whatever_the_rate(tmp_path: Path) -> None:
+    (tmp_path / "fast.mp4").write_bytes(video_bytes(tmp_path, 60, fps=240))
+    windows = Windows(4, 0.05, None, 3)
+    with WarmDecoders(1, LIMITS, BOUNDS) as decoders:
+        read = decoders.read(tmp_path / "fast.mp4", clip_frames=8, frame_size=32, fps=None, windows=windows)
+    np.testing.assert_allclose(read.starts_s, [number / 240 for number in (12, 16, 20)], atol=1e-4)

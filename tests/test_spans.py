@@ -159,14 +159,17 @@ def test_spans_hold_what_each_window_alone_finds(index: Index, by: str, where: s
     """The windows ask by themselves; all their hits are in the spans, with the best of their scores."""
     keys = [index.keys[number] for number in (3, 4, 40, 61, 100)]
     asked, parts, excluded = windows(index, keys), [(float(n), n + 2.0) for n in range(5)], [keys[0]]
-    spans = search_windows(index, asked, parts, by=by, weight=0.3, k=4, where=where, exclude=excluded).spans
+    hits, spans = search_windows(index, asked, parts, by=by, weight=0.3, k=4, where=where, exclude=excluded)
     best: dict[str, tuple[float, list[int]]] = {}
     for number in range(5):
         one = {space: rows[number] for space, rows in asked.items()}
         for found in search_by(index, one, by=by, weight=0.3, k=4, where=where, exclude=excluded):
             score, numbers = best.get(found.key, (found.score, []))
             best[found.key] = max(score, found.score), [*numbers, number]
-    assert spans[0].score == pytest.approx(max(score for score, _ in best.values()), abs=1e-5)
+    nearest = sorted((score for score, _ in best.values()), reverse=True)
+    assert [hit.score for hit in hits] == pytest.approx(nearest[:4], abs=1e-5)
+    assert all(hit.score == pytest.approx(best[hit.key][0], abs=1e-5) for hit in hits)
+    assert spans[0].score == pytest.approx(nearest[0], abs=1e-5)
     for span in spans:
         assert span.score == pytest.approx(max(best[key][0] for key in span.keys), abs=1e-5)
         numbers = [number for key in span.keys for number in best[key][1]]

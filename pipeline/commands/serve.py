@@ -35,14 +35,16 @@ def serve(
             "machine can read a command line: the variable is safer.",
         ),
     ] = None,
-    max_upload_mb: Annotated[float, typer.Option(min=0.001, help="Megabytes (2^20 bytes) of an upload.")] = 64.0,
+    max_upload_mb: Annotated[
+        float, typer.Option(min=0.001, max=1e6, help="Megabytes (2^20 bytes) of an upload.")
+    ] = 64.0,
     max_uploads: Annotated[int, typer.Option(min=1, help="Uploads in work at once; more are sent away.")] = 8,
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of a frame of an upload.")] = 3840 * 2160,
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Seconds of an upload.")] = 600.0,
     deadline: Annotated[
         float, typer.Option(min=0.1, help="Seconds in which an upload must be decoded, and a third without a frame.")
     ] = 30.0,
-    memory_gb: Annotated[float, typer.Option(help="Memory of a decoder process.")] = 2.0,
+    memory_gb: Annotated[float, typer.Option(max=1e6, help="Memory of a decoder process.")] = 2.0,
 ) -> None:
     """Search an index over HTTP, by programs and by a web page.
 

@@ -35,7 +35,7 @@ class Structure(Protocol):
         """At most ``room``, or else k, rows near each of the queries (Q, D), of length 1 where the metric is cosine.
 
         They are looked for as carefully as the k nearest must be. Best first; a place for which nothing was found has
-        row -1 and score -infinity. Rows that were removed since may be among them.
+        row -1 and a score below all others. Rows that were removed since may be among them.
         """
 
 
@@ -105,7 +105,7 @@ def find_near(
         queries: (Q, D) float32, of length 1 where the metric is cosine.
         metric: "cosine" or "l2".
         k: how many must be found.
-        room: how many are wanted, at least k; places for which nothing was found have row -1 and score -infinity.
+        room: how many are wanted, at least k; places for which nothing was found have row -1.
     """
     if candidates == 1:
         return structure.search(queries, k, room)

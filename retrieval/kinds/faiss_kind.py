@@ -13,7 +13,7 @@ import numpy as np
 from kineme.retrieval.commits import StructureEntry
 from kineme.retrieval.errors import RetrievalError
 from kineme.retrieval.evaluation import Metric
-from kineme.retrieval.exact import Neighbours, in_order, no_more_threads_than
+from kineme.retrieval.exact import Neighbours, in_order
 from kineme.retrieval.kinds import PLACES
 from kineme.retrieval.segments import Rows
 from kineme.retrieval.vectors import Vectors
@@ -81,16 +81,21 @@ class FaissStructure:
     def __init__(self, index: Any, near: Any, far: Any) -> None:
         self._index = index
         self._near, self._far = near, far
+        self._by_product = index.metric_type == faiss.METRIC_INNER_PRODUCT
 
     def search(self, queries: Vectors, k: int, room: int | None = None) -> Neighbours:
         """As of `Structure`."""
         parameters = self._near if k <= PLACES else self._far
-        with no_more_threads_than(len(queries)):
+        threads = faiss.omp_get_max_threads()
+        if len(queries) < threads:
+            # A graph wakes all threads even for one query, and waits for each: long, where a core has other work.
+            # The number is one of the calling thread.
+            faiss.omp_set_num_threads(1)
+        try:
             distances, rows = self._index.search(queries, room or k, params=parameters)
-        scores = distances if self._index.metric_type == faiss.METRIC_INNER_PRODUCT else -np.sqrt(distances)
-        if (rows[:, -1] < 0).any():
-            scores[rows < 0] = -np.inf
-        return in_order(scores, rows)
+        finally:
+            faiss.omp_set_num_threads(threads)
+        return in_order(distances if self._by_product else -np.sqrt(distances), rows)
 
 
 class GrowingFaiss:

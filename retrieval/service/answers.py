@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from kineme.retrieval.blending import By
 from kineme.retrieval.metadata import Label
 from kineme.retrieval.service.problems import MEDIA_TYPE, Problem
-from kineme.retrieval.service.questions import Prediction, QueryVectors, Question, Swap
+from kineme.retrieval.service.questions import Prediction, QueryVectors, Question, Redrawing, Swap
 
 _REFERENCE = "#/components/schemas/{model}"
 KEY = "0f3a9c1be2d47586-000002"
@@ -181,6 +181,6 @@ def body(model: type[BaseModel], examples: Mapping[str, Any], *, with_file: bool
 
 def add_schemas(openapi: dict[str, Any]) -> None:
     """Put what `body` and `described` refer to into an OpenAPI document."""
-    models: Sequence[type[BaseModel]] = (Question, Prediction, Swap, Problem)
+    models: Sequence[type[BaseModel]] = (Question, Prediction, Swap, Redrawing, Problem)
     _, found = models_json_schema([(model, "validation") for model in models], ref_template=_REFERENCE)
     openapi.setdefault("components", {}).setdefault("schemas", {}).update(found["$defs"])

@@ -19,7 +19,7 @@ from kineme.retrieval.index import Index
 from kineme.retrieval.service.desk import Desk
 from kineme.retrieval.service.library import Opened
 from kineme.retrieval.service.problems import ProblemError
-from kineme.retrieval.service.questions import QueryVectors, Question
+from kineme.retrieval.service.questions import MOST_WINDOWS, QueryVectors, Question
 from kineme.retrieval.spans import Part, WindowAnswer, search_windows
 from kineme.retrieval.vectors import SPACES, Space, Vectors
 
@@ -185,6 +185,8 @@ def _of_vectors(given: QueryVectors) -> _Query:
                 raise ProblemError(422, f"vectors.{space}: its windows are of different lengths") from None
     if not vectors or len(set(map(len, vectors.values()))) > 1:
         raise ProblemError(422, "vectors: one of motion or appearance is needed, and as many windows of either")
+    if (windows := len(next(iter(vectors.values())))) > MOST_WINDOWS:
+        raise ProblemError(422, f"vectors: {windows} windows, at most {MOST_WINDOWS} ask together")
     return _Query("vectors", vectors)
 
 

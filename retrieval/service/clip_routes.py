@@ -50,7 +50,9 @@ async def strip(request: Request, key: str) -> Response:
     index = desk_of(request).library.index
 
     def draw() -> bytes:
-        return strip_png(index.previews([known(index, key)])[key])
+        if index.picture(known(index, key)) is None:
+            raise ProblemError(404, f"the index keeps no picture of {key}: it was added without pictures")
+        return strip_png(index.previews([key])[key])
 
     return ranged(request, await desk_of(request).searches.run(draw), PNG)
 

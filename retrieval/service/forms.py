@@ -114,6 +114,7 @@ class _Form:
     def __init__(self, open_file: Callable[[], BinaryIO]) -> None:
         self.fields: list[tuple[str, str]] = []
         self.ended = False
+        self._parts = 0
         self._open_file = open_file
         self._file: BinaryIO | None = None
         self._in_file = self._nothing = False
@@ -138,6 +139,9 @@ class _Form:
     def _begin(self) -> None:
         self._headers, self._value = {}, bytearray()
         self._in_file = self._nothing = False
+        self._parts += 1
+        if self._parts > _MOST_FIELDS:
+            raise ProblemError(413, f"more than {_MOST_FIELDS} fields in a form")
 
     def _header_end(self) -> None:
         name, value = self._header
@@ -172,8 +176,6 @@ class _Form:
         if self._in_file or self._nothing:
             return
         self.fields.append((self._name, _text(bytes(self._value))))
-        if len(self.fields) > _MOST_FIELDS:
-            raise ProblemError(413, f"more than {_MOST_FIELDS} fields in a form")
 
     def _end(self) -> None:
         self.ended = True

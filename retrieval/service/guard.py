@@ -77,7 +77,7 @@ class Guard:
         except ClientDisconnect:
             pass
         except Exception as error:
-            _log.exception("%s %s failed", scope["method"], scope["path"])
+            _log.exception("%s %r failed", scope["method"], scope["path"])
             if status:
                 raise
             told = as_problem(error)

@@ -108,9 +108,11 @@ class Library:
         # Whatever is wrong with the new one, the old one is still good.
         except Exception as error:  # noqa: BLE001
             told = " ".join(str(error).split()) if isinstance(error, RetrievalError | OSError) else type(error).__name__
-            if told != self.trouble:
+            # Where the index lies is not the business of strangers, who are told of the trouble, too.
+            trouble = told.replace(str(self._folder), "the index")
+            if trouble != self.trouble:
                 _log.warning("the newer index cannot be opened, the old one stays: %s", told)
-            self.trouble = told
+            self.trouble = trouble
         finally:
             self._checked = time.monotonic()
             self._checking.release()

@@ -13,6 +13,9 @@ Key = Annotated[str, Field(min_length=1, max_length=200)]
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Vector = list[FiniteFloat]
 MOST_KEYS = 100
+MOST_WINDOWS = 128
+"""Windows of one query, at most: each asks for its k hits."""
+_FARTHEST = 10.0
 
 
 def _from_json(value: Any) -> Any:
@@ -112,3 +115,14 @@ class Swap(_Asked):
 
     looks: Key = Field(description="What is shown.")
     motion: Key = Field(description="How it moves.")
+
+
+class Redrawing(BaseModel):
+    """Which clip to redraw, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: Key = Field(description="A clip of the index.")
+    moves: dict[str, Annotated[FiniteFloat, Field(ge=-_FARTHEST, le=_FARTHEST)]] = Field(
+        default_factory=dict, description="Name of a dimension -> how far it is moved, in its standard deviations."
+    )

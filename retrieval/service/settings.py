@@ -39,8 +39,11 @@ class ServiceSettings:
     session_s: float = 12 * 3600.0
 
     def __post_init__(self) -> None:
-        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.split()):
-            raise RetrievalError("--token: printable ASCII characters are needed, at least one of them no space")
+        # A header loses the spaces at its ends.
+        if (token := self.token) is not None and not (
+            token.isascii() and token.isprintable() and "" != token == token.strip()
+        ):
+            raise RetrievalError("--token: printable ASCII characters are needed, at least one, and no space at an end")
         for name, value in vars(self).items():
             if name != "token" and not value > 0:
                 raise RetrievalError(f"{name} {value}: more than 0 is needed")

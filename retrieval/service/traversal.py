@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
-import numpy as np
-from fastapi import APIRouter
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from fastapi import APIRouter, Request
 
 from kineme.retrieval.index import Index
-from kineme.retrieval.service.asking import PNG, data_uri, known
+from kineme.retrieval.service.answers import KEY, body
+from kineme.retrieval.service.asking import PNG, data_uri
+from kineme.retrieval.service.clip_routes import film_of, strip_png
 from kineme.retrieval.service.desk import Desk
 from kineme.retrieval.service.kept import Kept
 from kineme.retrieval.service.latents import Traversal
 from kineme.retrieval.service.problems import ProblemError
+from kineme.retrieval.service.questions import Redrawing
 from kineme.retrieval.vectors import Frames
 
-_FARTHEST = 10.0
-
-
-class Redrawing(BaseModel):
-    """Which clip to redraw, and how."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    key: Annotated[str, Field(min_length=1, max_length=200, description="A clip of the index.")]
-    moves: dict[str, Annotated[FiniteFloat, Field(ge=-_FARTHEST, le=_FARTHEST)]] = Field(
-        default_factory=dict, description="Name of a dimension -> how far it is moved, in its standard deviations."
-    )
+_EXAMPLE = {"key": KEY, "moves": {"z 3": 1.5}}
 
 
 def make_traversal(desk: Desk) -> APIRouter:
@@ -54,26 +42,24 @@ def make_traversal(desk: Desk) -> APIRouter:
         traversal = await traversal_of(desk.library.index)
         return {"clips": traversal.clips, "dims": [asdict(dim) for dim in traversal.dims]}
 
-    @router.post("/traversal/frame", summary="A clip redrawn with some numbers of its code moved")
-    async def frame(redrawing: Redrawing) -> dict[str, Any]:
+    @router.post(
+        "/traversal/frame",
+        summary="A clip redrawn with some numbers of its code moved",
+        openapi_extra=body(Redrawing, {"one number": _EXAMPLE}, with_file=False),
+    )
+    async def frame(request: Request) -> dict[str, Any]:
         """``strip`` is a PNG, as a data URI, of so many ``frames`` side by side."""
+        # The framework would read a body of any length.
+        async with desk.body(request) as sent:
+            redrawing = Redrawing.model_validate(sent.fields)
         index = desk.library.index
         traversal = await traversal_of(index)
-        film = index.film(known(index, redrawing.key))
-        if not film:
-            raise ProblemError(404, f"{redrawing.key!r}: the index keeps no film of this clip; choose another")
+        film = await desk.searches.run(lambda: film_of(index, redrawing.key))
         drawn = await desk.networks.run(lambda: _redrawn(desk, traversal, film, redrawing.moves))
-        return {"frames": len(drawn), "strip": data_uri(_png(drawn), PNG)}
+        return {"frames": len(drawn), "strip": data_uri(strip_png(drawn), PNG)}
 
     return router
 
 
 def _redrawn(desk: Desk, traversal: Traversal, film: bytes, moves: Mapping[str, float]) -> Frames:
     return traversal.draw(desk.studio.frames(film), moves)
-
-
-def _png(frames: Frames) -> bytes:
-    """Frames side by side."""
-    picture = io.BytesIO()
-    Image.fromarray(np.concatenate(list(frames), axis=1)).save(picture, "PNG")
-    return picture.getvalue()

@@ -17,6 +17,8 @@ def signed_in(visit: Opener, origin: str) -> Watched:
     page.get_by_label("Token").fill(TOKEN)
     page.get_by_role("button", name="Sign in").click()
     expect(page.locator("#hits-title")).to_be_visible()
+    # What is seen comes before the scripts that act on it.
+    page.wait_for_load_state()
     return watched
 
 
