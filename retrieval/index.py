@@ -244,7 +244,7 @@ class Index:
         exact = np.ascontiguousarray(queries, np.float32)
         if self.info.metrics[by] != "cosine":
             return exact
-        if len(exact) > 1:
+        if len(exact) != 1:
             return normalised(exact)
         # The same in a fraction of the time, which a search of a structure has not much of.
         square = float(exact[0].dot(exact[0]))

@@ -16,7 +16,7 @@ from kineme.retrieval.choosing import structures
 from kineme.retrieval.commits import StructureEntry
 from kineme.retrieval.errors import RetrievalError
 from kineme.retrieval.evaluation import Metric
-from kineme.retrieval.exact import rescored
+from kineme.retrieval.exact import nearest_rows, rescored
 from kineme.retrieval.growing import add_clips, compact, remove_clips
 from kineme.retrieval.index import Index, open_index
 from kineme.retrieval.index_report import read_report
@@ -24,7 +24,7 @@ from kineme.retrieval.kinds import KINDS, find_kind, find_near
 from kineme.retrieval.kinds.ivf import lists
 from kineme.retrieval.kinds.ivf_pq import code_bytes
 from kineme.retrieval.search import search
-from kineme.retrieval.vectors import SPACES
+from kineme.retrieval.vectors import SPACES, normalised
 
 ROWS = 5000
 LEVEL = 0.95
@@ -163,6 +163,16 @@ def test_many_queries_are_answered_like_single_ones(built: Path) -> None:
     np.testing.assert_allclose(together.scores, np.concatenate([near.scores for near in single]), atol=1e-5)
 
 
+def test_queries_may_be_of_any_length_and_number(built: Path) -> None:
+    index, query = open_index(built), clustered(1, 16, seed=15)
+    assert index.nearest(query[:0], "motion", 10).rows.shape == (0, 10)
+    if index.info.metrics["motion"] == "cosine":
+        found = [index.nearest(query * length, "motion", 10) for length in (1, 1e-3, 1e3)]
+        for near in found:
+            np.testing.assert_allclose(near.scores, found[0].scores, atol=1e-5)
+        assert (index.nearest(query * 0, "motion", 10).scores == 0).all()
+
+
 def test_one_query_does_not_change_how_many_threads_there_are(built: Path) -> None:
     index = open_index(built)
     before = faiss.omp_get_max_threads()
@@ -250,3 +260,21 @@ def test_lists_and_codes_suit_every_size() -> None:
 def test_an_unknown_kind() -> None:
     with pytest.raises(RetrievalError, match="kind 'tree': one of exact, ivf, hnsw, ivf-pq expected"):
         find_kind("tree")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("queries", [1, 3, 4, 600])
+@pytest.mark.parametrize("allowed", [None, 3, 2])
+def test_exact_search_is_brute_force(metric: Metric, queries: int, allowed: int | None) -> None:
+    vectors, asked = clustered(20_000, 8, seed=0), clustered(queries, 8, seed=1)
+    if metric == "cosine":
+        vectors, asked = normalised(vectors), normalised(asked)
+    rows = np.arange(20_000) if allowed is None else np.arange(0, 20_000, allowed)
+    near = nearest_rows(asked, vectors, 10, metric, allowed=None if allowed is None else rows)
+    for query, scores, found in list(zip(asked, near.scores, near.rows, strict=True))[:20]:
+        exact = brute_force(vectors, query, metric)
+        np.testing.assert_allclose(scores, np.sort(exact[rows])[::-1][:10], atol=1e-5)
+        np.testing.assert_allclose(scores, exact[found], atol=1e-5)
+        assert len(set(found.tolist())) == 10
+        same = scores[1:] == scores[:-1]
+        assert (found[1:][same] > found[:-1][same]).all()

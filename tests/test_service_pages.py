@@ -134,7 +134,7 @@ def test_what_cannot_be_redrawn_is_a_problem(client: Client, asked: dict[str, ob
 
 def test_a_redrawing_has_a_bound(client: Client) -> None:
     headers = {"content-type": "application/json"}
-    problem_of(client.post("/traversal/frame", content=b" " * (2 << 20), headers=headers), 413)
+    problem_of(client.post("/traversal/frame", content=b" " * (9 << 20), headers=headers), 413)
 
 
 def test_the_traversal_page_names_its_clip(client: Client) -> None:
@@ -143,3 +143,18 @@ def test_the_traversal_page_names_its_clip(client: Client) -> None:
     refused = client.get("/traversal", params={"key": "nobody"})
     assert refused.status_code == 404
     assert "no clip of this index" in refused.text
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/page/answer", {"where": 1}),
+        ("/page/next", {"key": {"a": 1}}),
+        ("/page/swap", {"looks": 1, "motion": 2}),
+        ("/page/swap", {"looks": {"a": 1}}),
+    ],
+)
+def test_a_body_that_no_form_sends_is_refused(client: Client, path: str, fields: dict[str, object]) -> None:
+    answer = client.post(path, json=fields)
+    assert answer.status_code == 422
+    assert "the page's forms send text" in answer.json()["detail"]

@@ -44,6 +44,7 @@ class Desk:
         searches: threads for reading and searching the index.
         decoders: threads that wait for decoders.
         networks: one thread for all that computes with networks.
+        layouts: one thread for maps, which take seconds.
     """
 
     def __init__(self, library: Library, studio: Studio, settings: ServiceSettings) -> None:
@@ -56,13 +57,14 @@ class Desk:
         self.searches = Lane("search", processors, settings.queue, lambda: faiss.omp_set_num_threads(1))
         self.decoders = Lane("decode", processors, settings.slow_queue)
         self.networks = Lane("network", 1, settings.slow_queue)
+        self.layouts = Lane("layout", 1, settings.slow_queue)
         # Nobody else may look into it, and it goes with the service.
         self._scratch = tempfile.TemporaryDirectory(prefix="kineme-serve-")
         self._uploads = 0
 
     def close(self) -> None:
         """End the threads, and remove what was left of uploads."""
-        for lane in (self.searches, self.decoders, self.networks):
+        for lane in (self.searches, self.decoders, self.networks, self.layouts):
             lane.close()
         self.library.close()
         self._scratch.cleanup()

@@ -22,7 +22,8 @@ from kineme.retrieval.service.problems import ProblemError
 MULTIPART = "multipart/form-data"
 FILE_FIELD = "file"
 _MOST_FIELDS = 100
-_FIELD_BYTES = 1 << 20
+# The vectors of 128 windows, as text.
+_FIELD_BYTES = 8 << 20
 _PATIENCE = 8
 
 Fields = dict[str, Any]

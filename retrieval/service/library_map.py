@@ -54,7 +54,7 @@ def make_map(desk: Desk) -> APIRouter:
     router = APIRouter()
 
     def kept(by: Space) -> Kept[LibraryMap]:
-        return Kept(lambda index: asyncio.to_thread(lay_out, index, by))
+        return Kept(lambda index: desk.layouts.run(lambda: lay_out(index, by)))
 
     maps = {space: kept(space) for space in SPACES}
 

@@ -87,7 +87,7 @@ def make_pages(desk: Desk) -> APIRouter:
         """The answer to the page's form, for a file, for the vectors of one that was sent before, or for keys."""
         index = desk.library.index
         async with desk.body(request) as body:
-            asked = PageQuestion.of(body.fields)
+            asked = PageQuestion.of(_texts(body.fields))
             more = {name: body.fields[name] for name in _OF_THE_QUERY if body.fields.get(name)}
             answer = await ask(desk, asked.question(index, **more), body.video)
         upload = "" if asked.keys else "Your clip"
@@ -102,7 +102,7 @@ def make_pages(desk: Desk) -> APIRouter:
     async def next_part(request: Request) -> Response:
         """A future of the query."""
         async with desk.body(request) as body:
-            keys = body.fields.get("key")
+            keys = _texts(body.fields).get("key")
             keys = keys[0] if isinstance(keys, list) else keys
             if body.video is None and not keys:
                 raise ProblemError(422, "the clip that was dropped is no longer at hand: drop it again")
@@ -120,7 +120,9 @@ def make_pages(desk: Desk) -> APIRouter:
         """The swap: a clip in each of its two places, and what comes of both once there are two."""
         index = desk.library.index
         async with desk.body(request) as body:
-            fields = {name: value[0] if isinstance(value, list) else value for name, value in body.fields.items()}
+            fields = {
+                name: value[0] if isinstance(value, list) else value for name, value in _texts(body.fields).items()
+            }
         keys = {slot: fields.get(slot, "") for slot in ("looks", "motion")}
         if (slot := fields.get("take")) in keys:
             if not fields.get("key"):
@@ -197,6 +199,18 @@ def _strip_marks(futures: dict[str, Any]) -> list[bool]:
     frames = futures["context"] + futures["horizon"]
     shown = np.linspace(0, frames - 1, min(frames, MAX_FRAMES)).round()
     return [number >= futures["context"] for number in shown.tolist()]
+
+
+def _texts(fields: Fields) -> Fields:
+    """The fields of a form, which are texts; a body of JSON, which no form sends, may have others.
+
+    Raises:
+        ProblemError: one is not.
+    """
+    for name, value in fields.items():
+        if not all(isinstance(each, str) for each in (value if isinstance(value, list) else [value])):
+            raise ProblemError(422, f"{name[:40]!r}: the page's forms send text")
+    return fields
 
 
 def _address_fields(request: Request) -> Fields:

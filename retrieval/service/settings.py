@@ -30,7 +30,7 @@ class ServiceSettings:
     upload_bytes: int = 64 << 20
     upload_s: float = 60.0
     uploads: int = 8
-    json_bytes: int = 1 << 20
+    json_bytes: int = 8 << 20
     hits: int = 1000
     samples: int = 16
     horizon: int = 200

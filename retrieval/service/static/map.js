@@ -113,7 +113,7 @@ function go(number) {
   } else {
     const [name] = map.points[number];
     const [left, top] = place(map.points[number]);
-    film.src = `/clips/${name}/video`;
+    film.src = `/clips/${encodeURIComponent(name)}/video`;
     film.play().catch(() => {});
     const value = map.values[map.points[number][3]];
     tip.querySelector("figcaption").textContent = value === undefined ? name : `${label.selectedOptions[0].text} ${value}`;
