@@ -23,10 +23,11 @@ from kineme.shards.decode_video import Clip, Done, Task, Unusable
 from kineme.shards.errors import DataError
 from kineme.shards.manifest import write_atomically
 from kineme.shards.media import IMAGE_FOLDER_FPS
-from kineme.shards.sample import ClipRecord, Frames, make_key
+from kineme.shards.sample import ClipRecord, Frames
 from kineme.shards.sampling import Sampling, Windows
-from kineme.shards.sources.base import NOT_SPLIT, SourceItem
-from kineme.shards.sources.folder import numbered_images
+from kineme.shards.shard_work import record_of
+from kineme.shards.sources.base import SourceItem
+from kineme.shards.sources.folder import FolderSource, numbered_images
 from kineme.shards.sources.openers import ImageFolder, VideoFile
 
 _LIMITS = Limits(silence_s=60.0)
@@ -162,25 +163,9 @@ def read_stored(
         DataError: there is no such file, it cannot be read as video, or is too short.
     """
     with _decoded(path, Sampling(clip_frames, fps=fps), frame_size) as (clips, end):
+        item = SourceItem(path.as_posix(), VideoFile(path))
         for number, clip in enumerate(clips):
-            yield (
-                ClipRecord(
-                    key=make_key(end.sha256, number),
-                    source=path.as_posix(),
-                    sha256=end.sha256,
-                    dataset="folder",
-                    split=NOT_SPLIT,
-                    labels={},
-                    start_s=clip.start_s,
-                    end_s=clip.end_s,
-                    fps=end.fps,
-                    num_frames=clip.num_frames,
-                    height=clip.height,
-                    width=clip.width,
-                    codec=clip.codec,
-                ),
-                decode_clip(clip.mp4),
-            )
+            yield record_of(FolderSource.name, item, end, number, clip), decode_clip(clip.mp4)
 
 
 @contextmanager

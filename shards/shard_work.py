@@ -109,7 +109,8 @@ def write_shard(work: ShardWork, videos: Iterator[DecodedVideo], on_video: OnVid
             else:
                 before = writer.clips
                 for number, clip in enumerate(video.clips()):
-                    writer.add(_sample(work.dataset, item, video.end, number, clip))
+                    record = record_of(work.dataset, item, video.end, number, clip)
+                    writer.add(Sample(record, clip.mp4, clip.actions, clip.keypoints))
                 rates[round(video.end.source_fps, 3)] += 1
                 outcome = Outcome(item.source, video.end.sha256, None, writer.clips - before)
             video.drop()
@@ -119,8 +120,9 @@ def write_shard(work: ShardWork, videos: Iterator[DecodedVideo], on_video: OnVid
     return ShardResult(work.number, entry, outcomes, dict(rates))
 
 
-def _sample(dataset: str, item: SourceItem, end: Done, number: int, clip: Clip) -> Sample:
-    record = ClipRecord(
+def record_of(dataset: str, item: SourceItem, end: Done, number: int, clip: Clip) -> ClipRecord:
+    """The record of one of a video's clips, which are counted from 0."""
+    return ClipRecord(
         key=make_key(end.sha256, number),
         source=item.source,
         sha256=end.sha256,
@@ -135,4 +137,3 @@ def _sample(dataset: str, item: SourceItem, end: Done, number: int, clip: Clip) 
         width=clip.width,
         codec=clip.codec,
     )
-    return Sample(record, clip.mp4, clip.actions, clip.keypoints)
