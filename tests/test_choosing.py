@@ -126,7 +126,7 @@ def test_few_vectors_are_searched_exactly_whatever_is_asked(tmp_path: Path) -> N
     report = read_report(tmp_path / "index")
     assert report is not None
     assert info.structures == {}
-    assert report.spaces["motion"].why.startswith("fewer than 5000 vectors are searched exactly: ")
+    assert report.spaces["motion"].why.startswith("fewer than 5000 vectors are searched exactly, not by --kind hnsw: ")
 
 
 def test_a_kind_that_cannot_find_enough_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,10 @@ class SearchKind(StrEnum):
 
 KindOption = Annotated[
     SearchKind | None,
-    typer.Option("--kind", help="What searches. Else exact search while it keeps the limits, then what keeps them."),
+    typer.Option(
+        "--kind",
+        help="What searches 5000 clips or more. Else exact search while it keeps the limits, then what keeps them.",
+    ),
 ]
 MemoryOption = Annotated[
     float | None,

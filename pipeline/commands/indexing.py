@@ -112,7 +112,8 @@ def add(
 ) -> None:
     """Add clips to an index, by its own encoder. Queries that run meanwhile see the index as it was, or as it will be.
 
-    Clips that are in the index already, by the bytes of their video, are left out.
+    Clips that are in the index already, by the bytes of their video, are left out. A video that cannot be read stops
+    it, and none is added; an ingest lists such videos and goes on.
 
     Example: kineme add indexes/mine new1.mp4 new2.mp4
 

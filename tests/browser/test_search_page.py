@@ -223,13 +223,20 @@ def test_a_clip_is_picked_from_the_library(watched: Watched) -> None:
     page.wait_for_url(f"**{key}")
 
 
-def test_a_part_of_an_upload_is_answered_by_spans(watched: Watched, videos: Path) -> None:
+@pytest.mark.parametrize("named_first", [True, False])
+def test_a_part_of_an_upload_is_answered_by_spans(watched: Watched, videos: Path, named_first: bool) -> None:
     page = watched.open()
     page.get_by_text("Only a part of it").click()
+    # 28 frames of a 25th of a second.
+    if not named_first:
+        upload(page, videos / "v2.mp4")
+        expect(page.locator(".spans li")).to_have_count(0)
     page.get_by_label("from, s").fill("0.2")
     page.get_by_label("to, s").fill("1")
-    # 28 frames of a 25th of a second.
-    upload(page, videos / "v2.mp4")
+    if named_first:
+        upload(page, videos / "v2.mp4")
+    else:
+        page.get_by_role("button", name="Search", exact=True).click()
     expect(page.locator(".spans li").first).to_contain_text("s of yours is like")
     assert len(keys_of(page)) == 12
     # What is asked anew from the vectors knows no times of the file.

@@ -30,13 +30,28 @@ for (const type of ["dragover", "dragleave", "drop"]) {
   });
 }
 
-// The file is kept for the predictor, which starts from the video itself; the form forgets it once it was sent.
+// The file is kept for the predictor, which starts from the video itself, and for another part of it.
+let sending = false;
+upload.addEventListener("htmx:beforeRequest", ({ detail }) => (sending ||= detail.elt === upload));
 upload.addEventListener("htmx:afterRequest", ({ detail }) => {
+  if (detail.elt !== upload) return;
+  sending = false;
   // Without an answer, or a good token, it may be sent once more.
-  if (detail.elt !== upload || [0, 401].includes(detail.xhr.status)) return;
+  if ([0, 401].includes(detail.xhr.status)) return;
   if (detail.successful) uploaded = file.files[0];
-  upload.reset();
+  file.value = "";
 });
+// Who names a part and then presses Search has asked with the part already.
+ask.addEventListener("htmx:beforeRequest", (event) => sending && event.preventDefault());
+for (const edge of [upload.elements.start_s, upload.elements.end_s]) {
+  edge.addEventListener("change", () => {
+    if (!uploaded || !document.querySelector("#query [name=vectors]")) return;
+    const again = new DataTransfer();
+    again.items.add(uploaded);
+    file.files = again.files;
+    file.dispatchEvent(new Event("change", { bubbles: true }));
+  });
+}
 // The same file chosen again is sent again.
 file.addEventListener("click", () => (file.value = ""));
 document.addEventListener("htmx:configRequest", ({ detail }) => {
