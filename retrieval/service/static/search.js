@@ -31,8 +31,14 @@ for (const type of ["dragover", "dragleave", "drop"]) {
 }
 
 // The file is kept for the predictor, which starts from the video itself, and for another part of it.
+const part = [upload.elements.start_s, upload.elements.end_s];
 let sending = false;
-upload.addEventListener("htmx:beforeRequest", ({ detail }) => (sending ||= detail.elt === upload));
+let sentPart = "";
+upload.addEventListener("htmx:beforeRequest", ({ detail }) => {
+  if (detail.elt !== upload) return;
+  sending = true;
+  sentPart = part.map((edge) => edge.value).join();
+});
 upload.addEventListener("htmx:afterRequest", ({ detail }) => {
   if (detail.elt !== upload) return;
   sending = false;
@@ -43,9 +49,10 @@ upload.addEventListener("htmx:afterRequest", ({ detail }) => {
 });
 // Who names a part and then presses Search has asked with the part already.
 ask.addEventListener("htmx:beforeRequest", (event) => sending && event.preventDefault());
-for (const edge of [upload.elements.start_s, upload.elements.end_s]) {
+for (const edge of part) {
   edge.addEventListener("change", () => {
-    if (!uploaded || !document.querySelector("#query [name=vectors]")) return;
+    const asked = uploaded && document.querySelector("#query [name=vectors]");
+    if (!asked || part.map((each) => each.value).join() === sentPart) return;
     const again = new DataTransfer();
     again.items.add(uploaded);
     file.files = again.files;
