@@ -35,7 +35,6 @@ from kineme.retrieval.segments import Rows, Segment, open_segment
 from kineme.retrieval.vectors import Frames, Space, Vectors, normalised
 
 _OPENINGS = 10
-_FEW_ROWS = 1000
 _UNIT = 1e-6
 
 
@@ -113,12 +112,7 @@ class Index:
 
     def clips(self, rows: Sequence[int] | Rows) -> list[StoredClip]:
         """The metadata of some rows, in their order."""
-        if len(rows) > _FEW_ROWS:
-            return from_stored(self._metadata.take(pa.array(rows, pa.int64())))
-        # Not taken from the whole: where there are several segments, that copies all of it for a few rows.
-        placed = [self._place(int(row)) for row in rows]
-        few = [segment.metadata.slice(row, 1) for segment, row in placed]
-        return from_stored(pa.concat_tables(few or [STORED.empty_table()]))
+        return from_stored(self._metadata.take(pa.array(rows, pa.int64())))
 
     def vector(self, key: str, by: Space) -> Vectors:
         """The (D,) vector of a clip, as it was encoded but for rounding.

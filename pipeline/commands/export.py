@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from kineme.pipeline.commands.options import IndexFolder, Where
+
 
 class Form(StrEnum):
     """The formats of an export."""
@@ -18,12 +20,10 @@ class Form(StrEnum):
 
 
 def export(
-    index_folder: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder made by kineme index.")],
+    index_folder: IndexFolder,
     out: Annotated[Path, typer.Option("--out", metavar="PATH", help="File, or folder for npy and fiftyone, to make.")],
     form: Annotated[Form, typer.Option("--format", help="For tables, for arrays, or for FiftyOne.")] = Form.parquet,
-    where: Annotated[
-        str | None, typer.Option(metavar="SQL", help="Only clips for which this is true, such as \"action = 'walk'\".")
-    ] = None,
+    where: Where = None,
     video_root: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="For fiftyone: the folder that was ingested, where the videos are."),

@@ -16,6 +16,7 @@ from kineme.pipeline.commands.budgets import (
     asked_budget,
     choose_kinds,
 )
+from kineme.pipeline.commands.options import IndexFolder
 
 
 class Untrained(StrEnum):
@@ -33,7 +34,6 @@ Store = Annotated[
         "Its token is taken from KINEME_MILVUS_TOKEN.",
     ),
 ]
-IndexFolder = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder made by kineme index.")]
 
 
 def index(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kineme.shards.errors import DataError
 
+IndexFolder = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder made by kineme index.")]
+Where = Annotated[
+    str | None, typer.Option(metavar="SQL", help="Only clips for which this is true, such as \"action = 'walk'\".")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 

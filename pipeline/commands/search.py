@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kineme.pipeline.commands.options import IndexFolder, Where
+
 if TYPE_CHECKING:
     from kineme.retrieval import blending
     from kineme.retrieval.search import Hit
@@ -28,7 +30,7 @@ class By(StrEnum):
 
 
 def query(
-    index_folder: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder made by kineme index.")],
+    index_folder: IndexFolder,
     clips: Annotated[
         list[str],
         typer.Argument(
@@ -53,9 +55,7 @@ def query(
         typer.Option("--merge", help="Say where in which video: hits that touch are one span. --span does it, too."),
     ] = False,
     k: Annotated[int, typer.Option("-k", "--hits", min=1, help="Hits, or spans, wanted.")] = 10,
-    where: Annotated[
-        str | None, typer.Option(metavar="SQL", help="Only clips for which this is true, such as \"action = 'walk'\".")
-    ] = None,
+    where: Where = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of hits for a program to read.")] = False,
     sheet: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw the query and the hits as film strips.")

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from kineme.pipeline.commands.options import IndexFolder
+
 
 def serve(
-    index: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder made by kineme index.")],
+    index: IndexFolder,
     predictor: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Run of a frame-predictor or kernel-predictor recipe: draws what comes next."),
