@@ -14,13 +14,14 @@ the next change. An open index sees nothing of changes: it keeps the files it op
 from __future__ import annotations
 
 import errno
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import faiss
 import numpy as np
 import pyarrow as pa
 
@@ -32,10 +33,9 @@ from kineme.retrieval.kinds import Structure, find_near, find_opener
 from kineme.retrieval.metadata import STORED, StoredClip, from_stored, to_table
 from kineme.retrieval.previews import StoredPicture
 from kineme.retrieval.segments import Rows, Segment, open_segment
-from kineme.retrieval.vectors import Frames, Space, Vectors, normalised
+from kineme.retrieval.vectors import Frames, Space, Vectors
 
 _OPENINGS = 10
-_UNIT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -235,14 +235,12 @@ class Index:
         return merged(found[1:] or found, k)
 
     def _prepared(self, queries: Vectors, by: Space) -> Vectors:
-        exact = np.ascontiguousarray(queries, np.float32)
         if self.info.metrics[by] != "cosine":
-            return exact
-        if len(exact) != 1:
-            return normalised(exact)
-        # The same in a fraction of the time, which a search of a structure has not much of.
-        square = float(exact[0].dot(exact[0]))
-        return exact if square == 0 or abs(square - 1) < _UNIT else exact / math.sqrt(square)
+            return np.ascontiguousarray(queries, np.float32)
+        unit = np.array(queries, np.float32, order="C")
+        library: Any = faiss  # which makes its signatures at run time; a search has no time for numpy here
+        library.fvec_renorm_L2(unit.shape[1], len(unit), library.swig_ptr(unit))
+        return unit
 
     def _place(self, row: int) -> tuple[Segment, int]:
         number = int(np.searchsorted(self._firsts, row, side="right")) - 1

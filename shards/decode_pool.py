@@ -83,6 +83,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection[Any, Message]
     number: int | None = None
+    unread: Task | None = None  # what it was given first, until it begins to read
     started: bool = False
     given: float = 0.0
     heard: float = 0.0
@@ -133,11 +134,10 @@ class DecodePool:
         waiting = iter(tasks)
         given = wanted = 0
         while True:
-            for place, worker in enumerate(self._workers):
+            for worker in self._workers:
                 if worker.number is None and given < wanted + _LOOK_AHEAD * self._count:
-                    if worker.process.poll() is not None:  # it died of something else than a video of ours
-                        self._end(worker)
-                        worker = self._workers[place] = self._start()
+                    if worker.process.poll() is not None:
+                        worker = self._renew(worker)
                     if (task := next(waiting, None)) is None:
                         break
                     self._give(worker, given, task)
@@ -183,7 +183,7 @@ class DecodePool:
         worker.process.wait()
 
     def _give(self, worker: _Worker, number: int, task: Task) -> None:
-        worker.number, worker.clips = number, 0
+        worker.number, worker.clips, worker.unread = number, 0, task
         worker.given = worker.heard = time.monotonic()
         worker.spool = tempfile.SpooledTemporaryFile(_SPOOL_BYTES, dir=str(self._scratch))  # noqa: SIM115
         with suppress(BrokenPipeError):  # it died while idle: _listen will find its end closed
@@ -197,7 +197,7 @@ class DecodePool:
             try:
                 self._hear(worker, worker.connection.recv())
             except (EOFError, ConnectionResetError, pickle.UnpicklingError):
-                self._replace(worker, self._death(worker))
+                self._bury(worker)
         now = time.monotonic()
         for worker in busy.values():
             silent = worker.started and now - worker.heard > self._limits.silence_s
@@ -220,7 +220,7 @@ class DecodePool:
                 assert worker.spool is not None
                 worker.spool.seek(0)
                 worker.spool.truncate()
-                worker.clips = 0
+                worker.clips, worker.unread = 0, None
             case Done() | Unusable():
                 self._close(worker, message)
             case _:
@@ -240,5 +240,21 @@ class DecodePool:
     def _replace(self, worker: _Worker, end: Unusable) -> None:
         """End a worker that hangs or died, report its video, and put a new one in its place."""
         self._close(worker, end)
+        self._renew(worker)
+
+    def _bury(self, worker: _Worker) -> None:
+        """What kills a worker that had not begun to read is not its video: this goes to a new one, once."""
+        task, number, given = worker.unread, worker.number, worker.given
+        if task is None:
+            self._replace(worker, self._death(worker))
+        else:
+            assert number is not None
+            worker.number = None
+            fresh = self._renew(worker)
+            self._give(fresh, number, task)
+            fresh.unread, fresh.given = None, given
+
+    def _renew(self, worker: _Worker) -> _Worker:
         self._end(worker)
-        self._workers[self._workers.index(worker)] = self._start()
+        fresh = self._workers[self._workers.index(worker)] = self._start()
+        return fresh

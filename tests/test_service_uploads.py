@@ -218,7 +218,7 @@ def test_more_uploads_than_are_allowed_are_sent_away(digits_index: Path, studio:
 
 
 def test_a_decoder_that_died_between_two_uploads_costs_none(client: Client, whole: bytes) -> None:
-    """Such as one that the system killed to free memory."""
+    """Such as one that the system killed to free memory. Some of its threads may outlive the first of them."""
     decoders = [folder for folder in Path("/proc").glob("[0-9]*") if b"kineme.shards.decode_worker" in _words(folder)]
     own = [folder for folder in decoders if _status(folder)[1] == str(os.getpid())]
     assert own
@@ -242,6 +242,24 @@ def _status(folder: Path) -> list[str]:
         return (folder / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ["", ""]
+
+
+def test_a_decoder_that_dies_as_it_is_given_a_video_costs_none(tmp_path: Path, whole: bytes) -> None:
+    """It looked alive a moment ago, and the video was not what killed it."""
+    (tmp_path / "clip.mp4").write_bytes(whole)
+    task = Task(SourceItem("clip", VideoFile(tmp_path / "clip.mp4")), Sampling(8), 32)
+    with decode_pool.DecodePool(1, LIMITS, tmp_path) as pool:
+
+        def given_too_late() -> Iterator[Task]:
+            (worker,) = pool._workers
+            worker.process.kill()
+            worker.process.wait()
+            yield task
+
+        for tasks in ([task], given_too_late(), [task]):
+            (video,) = pool.decode(tasks)
+            assert isinstance(video.end, Done)
+            assert len(list(video.clips())) == 1
 
 
 def test_a_decoder_whose_clips_found_no_room_reads_the_next_video(

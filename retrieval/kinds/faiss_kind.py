@@ -82,19 +82,21 @@ class FaissStructure:
         self._index = index
         self._near, self._far = near, far
         self._by_product = index.metric_type == faiss.METRIC_INNER_PRODUCT
+        # A graph wakes all threads even for one query, and waits for each: long, where a core has other work.
+        self._wakes_all = isinstance(index, faiss.IndexIDMap)
 
     def search(self, queries: Vectors, k: int, room: int | None = None) -> Neighbours:
         """As of `Structure`."""
         parameters = self._near if k <= PLACES else self._far
-        threads = faiss.omp_get_max_threads()
-        if len(queries) < threads:
-            # A graph wakes all threads even for one query, and waits for each: long, where a core has other work.
+        if self._wakes_all and len(queries) < (threads := faiss.omp_get_max_threads()):
             # The number is one of the calling thread.
             faiss.omp_set_num_threads(1)
-        try:
+            try:
+                distances, rows = self._index.search(queries, room or k, params=parameters)
+            finally:
+                faiss.omp_set_num_threads(threads)
+        else:
             distances, rows = self._index.search(queries, room or k, params=parameters)
-        finally:
-            faiss.omp_set_num_threads(threads)
         return in_order(distances if self._by_product else -np.sqrt(distances), rows)
 
 
