@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kineme.pipeline.recipe import read_yaml
-from kineme.retrieval.commits import IndexInfo
-from kineme.retrieval.growing import Structures, add_clips, build_index, check_free
+from kineme.retrieval.changes import Structures
+from kineme.retrieval.growing import Added, add_clips, build_index, check_free
 from kineme.retrieval.index import Index, open_index
-from kineme.shards.sample import ClipRecord, Frames
+from kineme.retrieval.metadata import ClipMetadata
+from kineme.retrieval.previews import Picture, small_strip
+from kineme.retrieval.vectors import Vectors
 from kineme.shards.window import Window
 
 if TYPE_CHECKING:
     from kineme.pipeline.encoders import RunEncoder
-
-
-@dataclass(frozen=True)
-class Added:
-    """What came into an index: clips that are new, those that took the place of others, those that were there."""
-
-    info: IndexInfo
-    new: int
-    replaced: int
-    skipped: int
 
 
 def index_run(
@@ -128,12 +120,17 @@ def add_shards(
 
     index = open_index(folder)
     encoder = load_encoder(index.encoder_folder)
-    there = frozenset(index.keys)
-    clips = ShardClips(encoder, shards, split=split, leave_out=frozenset() if replace else there)
+    clips = ShardClips(encoder, shards, split=split, leave_out=frozenset(() if replace else index.keys))
     vectors, records = clips.encode(batch_size)
-    replaced = len(there.intersection(vectors.keys))
-    info = add_clips(folder, vectors, records, clips.pictures(), replace=replace)
-    return Added(info, len(records) - replaced, replaced, clips.left_out)
+    added = add_clips(
+        folder,
+        vectors,
+        records,
+        clips.pictures(),
+        present="replace" if replace else "skip",
+        encoder_folder=index.info.encoder_folder,
+    )
+    return dataclasses.replace(added, skipped=added.skipped + clips.left_out)
 
 
 def add_videos(
@@ -144,7 +141,8 @@ def add_videos(
     Args:
         folder: the index.
         videos: video files, or folders of numbered images.
-        replace: put clips that are there in the place of those; else they are left out.
+        replace: encode clips that are there, too, and put them in the place of those, whose metadata stays; else they
+            are left out.
         encoder: the index's own, if it is loaded already.
 
     Raises:
@@ -158,7 +156,11 @@ def add_videos(
     encoder = encoder or load_encoder(index.encoder_folder)
     window = Window(encoder.clip_frames, encoder.frame_step)
     size, count = (common(index, name) for name in ("height", "num_frames"))
-    found: dict[str, tuple[ClipRecord, Frames]] = {}
+    # Of a clip that is there the metadata says more: where it came from, and its labels.
+    records: dict[str, ClipMetadata] = {}
+    encoded: list[tuple[Vectors, Vectors]] = []
+    pictures: list[Picture] = []
+    skipped: set[str] = set()
     for video in videos:
         for record, frames in read_stored(
             video,
@@ -166,18 +168,22 @@ def add_videos(
             frame_size=int(size or encoder.frame_size),
             fps=common(index, "fps"),
         ):
-            found.setdefault(record.key, (record, frames))
-    there = {key for key in found if index.has(key)}
-    wanted = [clip for key, clip in found.items() if replace or key not in there]
-    encoded = [encoder.encode(frames[None, window.cut(record.key, len(frames), 0)]) for record, frames in wanted]
-    info = add_clips(
+            key, there = record.key, index.has(record.key)
+            if there and not replace:
+                skipped.add(key)
+            elif key not in records:
+                records[key] = index.clip(index.row_of(key)) if there else record
+                encoded.append(encoder.encode(frames[None, window.cut(key, len(frames), 0)]))
+                pictures.append(picture_of(record, frames)._replace(frames=small_strip(frames)))
+    added = add_clips(
         folder,
-        vectors_of(encoder, [record.key for record, _ in wanted], encoded),
-        [record for record, _ in wanted],
-        (picture_of(record, frames) for record, frames in wanted),
-        replace=replace,
+        vectors_of(encoder, list(records), encoded),
+        list(records.values()),
+        pictures,
+        present="replace" if replace else "skip",
+        encoder_folder=index.info.encoder_folder,
     )
-    return Added(info, len(found) - len(there), *((len(there), 0) if replace else (0, len(there))))
+    return dataclasses.replace(added, skipped=added.skipped + len(skipped))
 
 
 def common(index: Index, column: str) -> float | None:

@@ -49,11 +49,12 @@ def search_both(
     Args:
         motion: (Dm,) float32.
         appearance: (Da,) float32; may be another clip's.
-        weight: of motion, in [0, 1]. With 1 the order is that of a search by motion, with 0 by appearance.
+        weight: of motion, in [0, 1]. With 1 the order is that of a search by motion, with 0 by
+            appearance, but for scores that differ by rounding alone.
         k, where, exclude: as of `kineme.retrieval.search.search`.
 
     Returns:
-        Best first; equal scores in the order of the index.
+        Best first; equal scores in the order of the index. Those of equal clips may differ by rounding.
 
     Raises:
         RetrievalError: a weight out of its range, k < 1, a vector of another length or not finite, or a bad filter.

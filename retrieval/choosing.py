@@ -4,21 +4,21 @@
    time of a query, measured on the vectors themselves: 100 ms if nothing is asked. One core of the machine that this
    was written on compares 600,000 vectors of 512 numbers, or a million of 300, in that time.
 2. ivf, built in minutes, with all vectors in memory like exact search.
-3. hnsw, the quickest to search, unless it would take longer than ten minutes to fill.
+3. hnsw, the quickest to search, unless it would take longer than ten minutes to build.
 4. ivf-pq, for what is larger than the memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import ceil, floor, isfinite, log10
 from pathlib import Path
 
 from kineme.retrieval.budget import Budget
+from kineme.retrieval.changes import Built, Structures
 from kineme.retrieval.commits import IndexInfo, StructureEntry, segment_folder
 from kineme.retrieval.errors import RetrievalError
-from kineme.retrieval.growing import Structures
-from kineme.retrieval.index_report import IndexReport, SpaceReport, write_report
+from kineme.retrieval.index_report import IndexReport, SpaceReport
 from kineme.retrieval.kinds import EXACT, KINDS
 from kineme.retrieval.segments import open_segment
 from kineme.retrieval.trials import Searched, Trial, look_at, try_exact, try_kind
@@ -27,11 +27,11 @@ from kineme.retrieval.vectors import SPACES, Space
 FEWEST_ROWS = 5000
 """Fewer are searched exactly, whatever is asked: in less time than anything else takes, and too few to tune by."""
 BUILD_SECONDS = 600.0
-"""What may be spent on filling a structure that was not asked for by name."""
+"""What may be spent on training and filling a structure that was not asked for by name."""
 
 
 def structures(budget: Budget, tell: Callable[[str], None] = lambda line: None) -> Structures:
-    """What builds the structures of an index within a budget, and leaves index_report.json.
+    """What builds the structures of an index within a budget, and reports on the choice.
 
     Args:
         budget: what is asked.
@@ -43,7 +43,7 @@ def structures(budget: Budget, tell: Callable[[str], None] = lambda line: None) 
     """
     budget.check()
 
-    def build(folder: Path, info: IndexInfo) -> Mapping[Space, StructureEntry]:
+    def build(folder: Path, info: IndexInfo) -> Built:
         (held,) = info.segments
         segment = open_segment(segment_folder(folder, held.name), held.count, info.dims, info.metrics)
         reports: dict[Space, SpaceReport] = {}
@@ -55,8 +55,7 @@ def structures(budget: Budget, tell: Callable[[str], None] = lambda line: None) 
             reports[space], entry = _choose(searched, budget, folder, info.generation, tell)
             if entry is not None:
                 entries[space] = entry
-        write_report(folder, IndexReport(generation=info.generation, asked=budget, spaces=reports))
-        return entries
+        return Built(entries, IndexReport(generation=info.generation, asked=budget, spaces=reports))
 
     return build
 

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kineme.retrieval.atomic import replacing
+from kineme.retrieval.atomic import replacing, sync
 from kineme.retrieval.errors import RetrievalError
 from kineme.retrieval.evaluation import Metric
-from kineme.retrieval.vectors import Space
+from kineme.retrieval.vectors import SPACES, Space
 
 SCHEMA = 2
 INFO_FILE = "index.json"
 REPORT_FILE = "index_report.json"
-# What this version and those before it write into an index folder. Anything else there is somebody's own.
-_OWN = (".index.json.*.partial", "segments/*", "encoder", "encoder-*", "removed-*.npy", "*.faiss")
-_OWN_ONCE = ("keys.json", "motion.npy", "appearance.npy", "metadata.parquet", "previews.parquet")
+# What this version writes into an index folder, and what schema 1 had there. Anything else there is somebody's own.
+_FILES = ("segments/{}", "encoder-{}", "removed-{}.npy", *(f"{space}-{{}}.*.faiss" for space in SPACES))
+_UNFINISHED = (".index.json.*.partial", ".index_report.json.*.partial")
+_FILES_ONCE = ("encoder", "keys.json", "motion.npy", "appearance.npy", "metadata.parquet", "previews.parquet")
 
 
 class SegmentEntry(BaseModel):
@@ -127,9 +128,22 @@ def commit(folder: Path, info: IndexInfo) -> None:
 
     Must be called by the holder of the folder's lock.
     """
+    outdated = is_index(folder) and _read(folder).get("schema") == 1
+    sync(folder)
     with replacing(folder / INFO_FILE) as partial:
         partial.write_text(info.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
-    _sweep(folder, info)
+    kept = {segment_folder(folder, segment.name) for segment in info.segments}
+    kept |= {folder / name for name in (info.encoder_folder, info.removed) if name}
+    kept |= {folder / structure.location for structure in info.structures.values()}
+    remove_files(folder, "[0-9]" * 6 + "*", kept)
+    for pattern in (*_UNFINISHED, *(_FILES_ONCE if outdated else ())):
+        _remove(folder.glob(pattern))
+
+
+def remove_files(folder: Path, name: str, kept: Collection[Path] = ()) -> None:
+    """Remove the files that changes of these names (a glob pattern) wrote, but for those that are kept."""
+    for pattern in _FILES:
+        _remove(path for path in folder.glob(pattern.format(name)) if path not in kept)
 
 
 def segment_folder(folder: Path, name: str) -> Path:
@@ -137,14 +151,9 @@ def segment_folder(folder: Path, name: str) -> Path:
     return folder / "segments" / name
 
 
-def _sweep(folder: Path, info: IndexInfo) -> None:
-    kept = {segment_folder(folder, segment.name) for segment in info.segments}
-    kept |= {folder / name for name in (info.encoder_folder, info.removed) if name}
-    kept |= {folder / structure.location for structure in info.structures.values()}
-    for pattern in (*_OWN, *_OWN_ONCE):
-        for path in folder.glob(pattern):
-            if path not in kept:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+def _remove(paths: Iterable[Path]) -> None:
+    for path in list(paths):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _read(folder: Path) -> dict[str, Any]:

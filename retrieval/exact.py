@@ -15,15 +15,18 @@ from kineme.retrieval.vectors import Vectors
 # Up to this part of all rows it is faster to copy the allowed ones together than to ask of every row whether it is one.
 _GATHERED_PART = 8
 _BLOCK_ROWS = 8192
-# From so many queries on they are multiplied with all vectors as matrices. faiss does so only beyond 128,000 numbers in
-# the queries; for 64 queries of 512 it takes several times as long.
+# From so many queries on they are multiplied with all vectors as matrices. faiss does so only beyond some 125,000
+# numbers in the queries; for 64 queries of 512 it takes several times as long.
 _MULTIPLIED_QUERIES = 4
+# Euclidean distances are not computed from products, where near ones drown in the rounding: faiss gets fewer at a time.
+_UNMULTIPLIED_NUMBERS = 64_000
 _PRODUCTS = 1 << 22
 
 
 class Neighbours(NamedTuple):
-    """Of Q queries: scores (Q, k) float32, best first, and row numbers (Q, k) int64; of equal scores the lower row.
+    """Of Q queries: scores (Q, k) float32, best first, and row numbers (Q, k) int64; equal scores by row.
 
+    Which of those that tie for the last place are among the k is left open.
     A score is the cosine similarity in [-1, 1], or minus the Euclidean distance.
     """
 
@@ -123,6 +126,11 @@ def _search(
         return nothing(len(queries))
     if allowed is None and _multiplies(len(queries), metric):
         return _multiplied(queries, vectors, k)
+    most = max(1, _UNMULTIPLIED_NUMBERS // vectors.shape[1])
+    if len(queries) > most:
+        blocks = range(0, len(queries), most)
+        parts = [_search(queries[start : start + most], vectors, k, metric, allowed) for start in blocks]
+        return Neighbours(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
     distances = np.empty((len(queries), k), np.float32)
     rows = np.empty((len(queries), k), np.int64)
     # faiss makes its signatures at run time.
@@ -138,7 +146,6 @@ def _search(
 
 
 def _multiplies(queries: int, metric: Metric) -> bool:
-    """Euclidean distances are not computed from products: near ones would drown in the rounding."""
     return metric == "cosine" and queries >= _MULTIPLIED_QUERIES
 
 

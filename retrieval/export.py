@@ -11,10 +11,7 @@ export is of stands in export.json, or under `DESCRIPTION` in the metadata of th
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kineme.retrieval.atomic import built_beside, replacing, sync_tree
+from kineme.retrieval.atomic import built_beside, replacing
 from kineme.retrieval.errors import RetrievalError
 from kineme.retrieval.fiftyone_layout import Block, Videos, write_fiftyone
 from kineme.retrieval.index import Index
 from kineme.retrieval.metadata import BUILT_IN, label_columns
-from kineme.retrieval.segments import Rows
+from kineme.retrieval.segments import Rows, new_array
 from kineme.retrieval.vectors import SPACES
 
 Format = Literal["parquet", "npy", "fiftyone"]
@@ -95,7 +92,7 @@ def export_index(
         with replacing(out) as partial:
             _write_parquet(partial, part)
     else:
-        with _whole_folder(out) as folder:
+        with built_beside(out, replace=overwrite) as folder:
             _write_json(folder / DESCRIPTION_FILE, part.description)
             if form == "npy":
                 _write_npy(folder, part)
@@ -147,10 +144,7 @@ def _write_parquet(path: Path, part: _Part) -> None:
 
 def _write_npy(folder: Path, part: _Part) -> None:
     arrays = {
-        space: np.lib.format.open_memmap(
-            folder / f"{space}.npy", mode="w+", dtype=np.float32, shape=(len(part.rows), part.index.info.dims[space])
-        )
-        for space in SPACES
+        space: new_array(folder / f"{space}.npy", (len(part.rows), part.index.info.dims[space])) for space in SPACES
     }
     start = 0
     for block in part.blocks():
@@ -158,7 +152,8 @@ def _write_npy(folder: Path, part: _Part) -> None:
             arrays[space][start : start + len(block.table)] = block.vectors[space]
         start += len(block.table)
     for array in arrays.values():
-        array.flush()
+        if isinstance(array, np.memmap):
+            array.flush()
     _write_json(folder / "keys.json", part.table.column("key").to_pylist())
     pq.write_table(part.table, folder / "metadata.parquet")
 
@@ -195,20 +190,3 @@ def _format_of(path: Path) -> Format | None:
         return content["format"] if content["kind"] == _KIND and content["format"] in FORMATS else None
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """As `built_beside`; a folder of that name moves aside when the new one is complete, and back if that fails."""
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    try:
-        with built_beside(folder) as partial:
-            yield partial
-            sync_tree(partial)
-            if folder.exists():
-                folder.rename(aside)
-    except BaseException:
-        if aside.exists() and not folder.exists():
-            aside.rename(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

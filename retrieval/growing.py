@@ -7,26 +7,19 @@ by one make about log n segments, and each clip is written about log n times.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 
-from kineme.retrieval.atomic import built_beside, locked, sync, sync_tree
-from kineme.retrieval.commits import (
-    IndexInfo,
-    SegmentEntry,
-    StructureEntry,
-    commit,
-    is_index,
-    read_info,
-    segment_folder,
-)
+from kineme.retrieval.atomic import built_beside, locked, sync_tree
+from kineme.retrieval.changes import Structures, commit_anew, commit_rows, new_files, standing_generation
+from kineme.retrieval.commits import IndexInfo, SegmentEntry, is_index, read_info, segment_folder
 from kineme.retrieval.errors import RetrievalError
 from kineme.retrieval.evaluation import METRICS, Metric
 from kineme.retrieval.index import Index, open_index
-from kineme.retrieval.kinds import forget, standing_structures
 from kineme.retrieval.metadata import ClipMetadata
 from kineme.retrieval.previews import Picture
 from kineme.retrieval.segments import Rows, write_segment
@@ -35,8 +28,23 @@ from kineme.retrieval.vectors import SPACES, ClipVectors, Space
 # A segment of up to so many times the clips that are added is written anew together with them.
 _TAKEN_IN = 2
 
-Structures = Callable[[Path, IndexInfo], Mapping[Space, StructureEntry]]
-"""Given the folder and what it will hold (one segment, all of it live), builds structures and names them."""
+
+@dataclass(frozen=True)
+class Added:
+    """What came into an index: clips that are new, those that took the place of others, those that were there."""
+
+    info: IndexInfo
+    new: int
+    replaced: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What went out of an index: so many clips."""
+
+    info: IndexInfo
+    count: int
 
 
 def build_index(
@@ -79,7 +87,7 @@ def build_index(
             raise RetrievalError(f"metric {metric!r}: one of {', '.join(METRICS)} expected")
 
     def write(target: Path, generation: int) -> None:
-        with _new_files(target, generation) as name:
+        with new_files(target, generation) as name:
             info = IndexInfo(
                 count=len(clips),
                 dims={space: vectors.space(space).shape[1] for space in SPACES},
@@ -92,11 +100,11 @@ def build_index(
             )
             _copy_encoder(encoder_files, target / info.encoder_folder)
             write_segment(segment_folder(target, name), vectors, clips, pictures, metric_of)
-            _commit(target, info, structures)
+            commit_anew(target, info, structures)
 
     if is_index(folder):
         with locked(folder):
-            write(folder, _generation(folder) + 1)
+            write(folder, standing_generation(folder) + 1)
     else:
         with built_beside(folder) as partial:
             write(partial, 1)
@@ -109,8 +117,9 @@ def add_clips(
     clips: Sequence[ClipMetadata],
     pictures: Iterable[Picture],
     *,
-    replace: bool = False,
-) -> IndexInfo:
+    present: Literal["refuse", "skip", "replace"] = "refuse",
+    encoder_folder: str | None = None,
+) -> Added:
     """Add clips to an index; they come after those that are there.
 
     Args:
@@ -118,51 +127,78 @@ def add_clips(
         vectors: of the clips, by the index's own encoder.
         clips: their metadata, in the same order.
         pictures: one of each, in any order, or none.
-        replace: clips of the same keys that are there are removed; else they are an error.
+        present: clips of the same keys that are there are an error, or stay, or are removed.
+        encoder_folder: the index's own (`IndexInfo.encoder_folder`) that made the vectors.
 
     Raises:
-        RetrievalError: not an index, other dimensions, parts that disagree, or keys that are there already.
+        RetrievalError: not an index, another encoder or other dimensions, parts that disagree, or keys that are there
+            already.
     """
     with locked(_existing(folder)):
-        index = open_index(folder)
+        index = open_index(folder, structures=False)
+        if encoder_folder not in (None, index.info.encoder_folder):
+            raise RetrievalError(f"{folder} was built anew meanwhile, with an encoder of its own: add the clips again")
         for space in SPACES:
             if vectors.space(space).shape[1] != index.info.dims[space]:
                 raise RetrievalError(
                     f"{space} vectors of {vectors.space(space).shape[1]} dimensions: those of {folder} have "
                     f"{index.info.dims[space]}; encode the clips with the index's own encoder"
                 )
-        there = [index.row_of(key) for key in vectors.keys if index.has(key)]
-        if there and not replace:
+        there = {key: index.row_of(key) for key in vectors.keys if index.has(key)}
+        if there and present == "refuse":
             raise RetrievalError(
-                f"{folder}: holds {len(there)} of these {len(clips)} clips already, the first is "
-                f"{index.clip(there[0]).key}; replace them (--replace) or leave them out"
+                f"{folder}: holds {len(there)} of these {len(clips)} clips already, the first is {min(there)}; "
+                "replace them (--replace) or leave them out"
             )
+        skipped = there if present == "skip" else {}
+        if skipped:
+            wanted = [number for number, key in enumerate(vectors.keys) if key not in skipped]
+            keys = [vectors.keys[number] for number in wanted]
+            vectors = ClipVectors(keys, *(vectors.space(space)[wanted] for space in SPACES))
+            clips = [clips[number] for number in wanted]
+            pictures = (picture for picture in pictures if picture.key not in skipped)
         if not clips:
-            return index.info
-        live = np.setdiff1d(index.live_rows, np.array(there, np.int64))
+            return Added(index.info, 0, 0, len(skipped))
+        replaced = {} if skipped else there
+        live = np.setdiff1d(index.live_rows, np.array(list(replaced.values()), np.int64))
         taken_in = _taken_in(index, len(clips))
         # Rows of the segments that stay keep their numbers; those taken in are written without what was removed.
         stay = sum(segment.count for segment in index.segments[:taken_in])
         before = index.parts(live[live >= stay])[taken_in:]
         removed = np.setdiff1d(np.arange(stay), live[live < stay], assume_unique=True)
-        with _new_files(folder, index.info.generation + 1) as name:
+        with new_files(folder, index.info.generation + 1) as name:
             count = write_segment(segment_folder(folder, name), vectors, clips, pictures, index.info.metrics, before)
             segments = (*index.info.segments[:taken_in], SegmentEntry(name=name, count=count))
-            return _commit_rows(folder, index.info, segments, removed)
+            info = commit_rows(folder, index.info, segments, removed)
+        return Added(info, len(clips) - len(replaced), len(replaced), len(skipped))
 
 
-def remove_clips(folder: Path, keys: Collection[str]) -> IndexInfo:
+def remove_clips(folder: Path, keys: Collection[str]) -> Removed:
     """Remove clips. They are found no more; their bytes go with the next `compact`.
 
     Raises:
         RetrievalError: not an index, or one of the keys is not in it: then none is removed.
     """
+    return _remove(folder, lambda index: np.array(sorted({index.row_of(key) for key in keys}), np.int64))
+
+
+def remove_where(folder: Path, where: str) -> Removed:
+    """As `remove_clips`, of the clips for which a boolean SQL expression over the metadata is true.
+
+    Raises:
+        RetrievalError: not an index, or a bad filter.
+    """
+    return _remove(folder, lambda index: index.filter.rows(where))
+
+
+def _remove(folder: Path, choose: Callable[[Index], Rows]) -> Removed:
     with locked(_existing(folder)):
-        index = open_index(folder)
-        rows = np.array(sorted({index.row_of(key) for key in keys}), np.int64)
+        index = open_index(folder, structures=False)
+        rows = choose(index)
         if not len(rows):
-            return index.info
-        return _commit_rows(folder, index.info, index.info.segments, np.union1d(index.removed, rows))
+            return Removed(index.info, 0)
+        info = commit_rows(folder, index.info, index.info.segments, np.union1d(index.removed, rows))
+        return Removed(info, len(rows))
 
 
 def compact(folder: Path, structures: Structures | None = None) -> IndexInfo:
@@ -178,9 +214,9 @@ def compact(folder: Path, structures: Structures | None = None) -> IndexInfo:
         RetrievalError: not an index.
     """
     with locked(_existing(folder)):
-        index = open_index(folder)
+        index = open_index(folder, structures=False)
         none = ClipVectors([], *(np.empty((0, index.info.dims[space]), np.float32) for space in SPACES))
-        with _new_files(folder, index.info.generation + 1) as name:
+        with new_files(folder, index.info.generation + 1) as name:
             segments = index.info.segments
             if len(segments) != 1 or len(index.removed):
                 live = index.parts(index.live_rows)
@@ -194,7 +230,7 @@ def compact(folder: Path, structures: Structures | None = None) -> IndexInfo:
                     "structures": {},
                 }
             )
-            return _commit(folder, info, structures)
+            return commit_anew(folder, info, structures)
 
 
 def check_free(folder: Path, *, overwrite: bool) -> None:
@@ -204,6 +240,8 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
         RetrievalError: it is taken by something that is not an index, or by an index and ``overwrite`` is false.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        if folder.is_mount():
+            raise RetrievalError(f"{folder} is a mount point, which no new folder can replace; name a folder in it")
         return
     if not is_index(folder):
         raise RetrievalError(f"{folder} exists and is not an index: it is left alone; name another folder")
@@ -214,32 +252,6 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
 def _existing(folder: Path) -> Path:
     read_info(folder)
     return folder
-
-
-def _generation(folder: Path) -> int:
-    """Of the index that stands there; 0 of one of another schema, or of none."""
-    try:
-        return read_info(folder).generation
-    except RetrievalError:
-        return 0
-
-
-@contextmanager
-def _new_files(folder: Path, generation: int) -> Iterator[str]:
-    """The name that new files of a change have; they vanish if it fails, and those of one that died before it do."""
-    name = f"{generation:06d}"
-    _remove_files(folder, name)
-    try:
-        yield name
-    except BaseException:
-        if _generation(folder) < generation:
-            _remove_files(folder, name)
-        raise
-
-
-def _remove_files(folder: Path, name: str) -> None:
-    for path in (segment_folder(folder, name), *folder.glob(f"*-{name}"), *folder.glob(f"*-{name}.*")):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _taken_in(index: Index, new: int) -> int:
@@ -254,29 +266,6 @@ def _taken_in(index: Index, new: int) -> int:
         gathered += index.segments[number - 1].count
         number -= 1
     return number
-
-
-def _commit_rows(folder: Path, info: IndexInfo, segments: Sequence[SegmentEntry], removed: Rows) -> IndexInfo:
-    generation = info.generation + 1
-    file = f"removed-{generation:06d}.npy" if len(removed) else None
-    if file is not None:
-        np.save(folder / file, removed)
-        sync(folder / file)
-    count = sum(segment.count for segment in segments) - len(removed)
-    changed = {"generation": generation, "segments": tuple(segments), "removed": file, "count": count}
-    return _commit(folder, info.model_copy(update=changed), None)
-
-
-def _commit(folder: Path, info: IndexInfo, structures: Structures | None) -> IndexInfo:
-    if structures is not None:
-        info = info.model_copy(update={"structures": structures(folder, info)})
-        for entry in info.structures.values():
-            if (folder / entry.location).exists():
-                sync(folder / entry.location)
-    before = standing_structures(folder)
-    commit(folder, info)
-    forget(folder, before, info.structures)
-    return info
 
 
 def _copy_encoder(files: Mapping[str, Path], folder: Path) -> None:

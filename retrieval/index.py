@@ -274,8 +274,13 @@ class Index:
         return np.cumsum([0, *(segment.count for segment in self.segments)])[:-1]
 
 
-def open_index(folder: Path) -> Index:
+def open_index(folder: Path, *, structures: bool = True) -> Index:
     """Open an index folder.
+
+    Args:
+        folder: the index.
+        structures: what searches its spaces, too; without, one that is damaged does not matter, and nothing may be
+            searched for.
 
     Raises:
         RetrievalError: not an index, another schema, a piece missing, or pieces that disagree in size.
@@ -283,10 +288,12 @@ def open_index(folder: Path) -> Index:
     for _ in range(_OPENINGS):
         info = read_info(folder)
         try:
-            return _open(folder, info)
-        except FileNotFoundError as error:
+            return _open(folder, info, structures)
+        except (FileNotFoundError, RetrievalError) as error:
             # A change may have come between index.json and the files it named.
             if read_info(folder).generation == info.generation:
+                if isinstance(error, RetrievalError):
+                    raise
                 missing = Path(str(error.filename)).name
                 raise RetrievalError(
                     f"{folder}: {missing} is missing from this index; copy it again or build it again"
@@ -294,14 +301,14 @@ def open_index(folder: Path) -> Index:
     raise RetrievalError(f"{folder}: changes faster than it can be opened; wait for what changes it")
 
 
-def _open(folder: Path, info: IndexInfo) -> Index:
+def _open(folder: Path, info: IndexInfo, with_structures: bool) -> Index:
     if not (folder / info.encoder_folder).is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder / info.encoder_folder))
     segments = [
         open_segment(segment_folder(folder, entry.name), entry.count, info.dims, info.metrics)
         for entry in info.segments
     ]
-    removed = np.empty(0, np.int64) if info.removed is None else np.load(folder / info.removed)
+    removed = np.empty(0, np.int64) if info.removed is None else _numbers(folder / info.removed)
     if info.count != info.rows - len(removed):
         raise RetrievalError(
             f"{folder}: {info.rows} rows less {len(removed)} removed are not the {info.count} clips that index.json "
@@ -309,6 +316,14 @@ def _open(folder: Path, info: IndexInfo) -> Index:
         )
     structures = {
         space: find_opener(entry.kind).open(folder / entry.location, entry, info.metrics[space])
-        for space, entry in info.structures.items()
+        for space, entry in (info.structures.items() if with_structures else ())
     }
     return Index(folder, info, segments, removed, structures)
+
+
+def _numbers(path: Path) -> Rows:
+    try:
+        numbers: Rows = np.load(path)
+    except (ValueError, EOFError) as error:
+        raise RetrievalError(f"{path}: unreadable ({error}); copy or build the index again") from None
+    return numbers

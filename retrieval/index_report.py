@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from kineme.retrieval.atomic import replacing
 from kineme.retrieval.budget import Budget
@@ -73,8 +73,11 @@ class IndexReport(BaseModel):
     spaces: Mapping[Space, SpaceReport]
 
 
-def write_report(folder: Path, report: IndexReport) -> None:
-    """Replace the report of an index, whole."""
+def write_report(folder: Path, report: IndexReport | None) -> None:
+    """Replace the report of an index, whole; or remove it, where nothing was chosen."""
+    if report is None:
+        (folder / REPORT_FILE).unlink(missing_ok=True)
+        return
     with replacing(folder / REPORT_FILE) as partial:
         partial.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
@@ -83,5 +86,5 @@ def read_report(folder: Path) -> IndexReport | None:
     """The report of an index; None if it has none, or one that this version does not read."""
     try:
         return IndexReport.model_validate_json((folder / REPORT_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValidationError):
+    except (FileNotFoundError, ValueError):
         return None

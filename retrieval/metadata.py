@@ -29,6 +29,8 @@ BUILT_IN = pa.schema(
         ("width", pa.int64()),
     ]
 )
+# No label can be a column of these names: the last is what DuckDB calls the number of a row.
+_TAKEN = (*BUILT_IN.names, "rowid")
 STORED = BUILT_IN.append(pa.field("labels", pa.string()))
 """What is stored of a clip."""
 
@@ -137,7 +139,7 @@ def to_table(stored: pa.Table) -> tuple[pa.Table, dict[str, str]]:
 
 
 def label_columns(
-    labels: Iterable[str], taken: Iterable[str] = BUILT_IN.names, spelt: Callable[[str], str] = str
+    labels: Iterable[str], taken: Iterable[str] = _TAKEN, spelt: Callable[[str], str] = str
 ) -> dict[str, str]:
     """Column -> label name, in alphabetical order of the labels.
 

@@ -56,7 +56,8 @@ def search(
         exclude: keys that are no candidates, such as the query's own.
 
     Returns:
-        Best first; equal scores in the order of the index.
+        Best first; equal scores in the order of the index. Which of those that tie for the last place come is left
+        open.
 
     Raises:
         RetrievalError: unknown space, k < 1, a vector of another length or not finite, or a bad filter.

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kineme.retrieval.atomic import sync_tree
+from kineme.retrieval.atomic import sync, sync_tree
 from kineme.retrieval.errors import RetrievalError
 from kineme.retrieval.evaluation import Metric
 from kineme.retrieval.metadata import STORED, ClipMetadata, to_stored
@@ -94,6 +94,7 @@ def write_segment(
                 row += 1
         writer.write_all({key: old + number for number, key in enumerate(vectors.keys)}, pictures)
     sync_tree(folder)
+    sync(folder.parent)
     return count
 
 
@@ -140,8 +141,8 @@ def _write_space(
     count: int,
 ) -> None:
     """In blocks, so that the memory it takes does not grow with the index."""
-    searched = _new_array(folder / f"{space}.npy", (count, new.shape[1]))
-    norms = _new_array(folder / _norms_file(space), (count,)) if metric == "cosine" else None
+    searched = new_array(folder / f"{space}.npy", (count, new.shape[1]))
+    norms = new_array(folder / _norms_file(space), (count,)) if metric == "cosine" else None
     start = 0
     for segment, rows in before:
         for block in range(0, len(rows), _BLOCK_ROWS):
@@ -161,11 +162,21 @@ def _write_space(
             array.flush()
 
 
-def _new_array(path: Path, shape: tuple[int, ...]) -> Vectors:
+def new_array(path: Path, shape: tuple[int, ...]) -> Vectors:
+    """A .npy file of float32 to write to in place, with room on the disk for all of it.
+
+    Raises:
+        OSError: there is no room. Found out only while writing, that would kill the process.
+    """
     if 0 in shape:  # nothing to map
         np.save(path, np.empty(shape, np.float32))
         return np.empty(shape, np.float32)
     array: Vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
     return array
 
 

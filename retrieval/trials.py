@@ -97,14 +97,14 @@ def try_kind(searched: Searched, name: str, path: Path, *, build_seconds: float,
         searched: what it is to search; at least 1000 vectors.
         name: of the kind.
         path: the file to write.
-        build_seconds: what filling it may take. Past a block of vectors the rest of the time is foretold.
+        build_seconds: what training and filling it may take. Past a block of vectors the rest of the time is foretold.
         tell: is given a line before each longer step.
     """
     kind, asked, rows = find_kind(name), searched.asked, len(searched.vectors)
     started = time.monotonic()
     tell(f"{searched.space}: building {name} over {rows} vectors")
     growing = kind.begun(searched.vectors, asked.others, searched.metric)
-    needed = _fill(growing, searched, build_seconds)
+    needed = _fill(growing, searched, started, build_seconds)
     if needed > build_seconds:
         seen = look_at(searched, name)
         return Trial(name, seen.memory_gb, flaw=f"would take {ceil(needed / 60)} minutes to build, --kind {name} does")
@@ -144,13 +144,14 @@ def try_kind(searched: Searched, name: str, path: Path, *, build_seconds: float,
     return _trial(searched, name, _timed(search, queries), path.stat().st_size / rows, figures, entry, flaw)
 
 
-def _fill(growing: Growing, searched: Searched, limit: float) -> float:
-    """Add all that do not ask; the seconds it takes, or would take, where it is given up for the ``limit``."""
-    started, others = time.monotonic(), searched.asked.others
+def _fill(growing: Growing, searched: Searched, started: float, limit: float) -> float:
+    """Add all that do not ask; the seconds since training began, foretold where it is given up for ``limit``."""
+    trained, others = time.monotonic(), searched.asked.others
     needed = 0.0
     for start in range(0, len(others), _BLOCK_ROWS):
         growing.add(searched.vectors, others[start : start + _BLOCK_ROWS])
-        needed = (time.monotonic() - started) * len(others) / min(start + _BLOCK_ROWS, len(others))
+        filling = (time.monotonic() - trained) * len(others) / min(start + _BLOCK_ROWS, len(others))
+        needed = trained - started + filling
         if needed > limit:
             break
     return needed

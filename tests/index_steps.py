@@ -71,7 +71,7 @@ def step(folder: Path, generation: int) -> None:
         elif what == "remove":
             remove_clips(folder, [CLIPS[number] for number in numbers])
         else:
-            add_clips(folder, *_parts(numbers, made), replace=what == "replace")
+            add_clips(folder, *_parts(numbers, made), present="replace" if what == "replace" else "refuse")
 
 
 def _parts(numbers, version: int):

@@ -107,7 +107,9 @@ def test_it_is_what_a_fresh_build_would_be(first: list[int], steps: list[tuple[s
                 clips = {number: made for number, made in clips.items() if number not in gone}
             else:
                 new = numbers if what == "replace" else [number for number in numbers if number not in clips]
-                info = add_clips(folder, *parts(new, version), replace=what == "replace")
+                info = add_clips(
+                    folder, *parts(new, version), present="replace" if what == "replace" else "refuse"
+                ).info
                 clips = {number: made for number, made in clips.items() if number not in new}
                 clips |= dict.fromkeys(new, version)
                 assert info.count == len(clips)
@@ -158,7 +160,7 @@ def test_a_change_that_fails_leaves_no_file(tmp_path: Path) -> None:
 def test_an_open_index_does_not_see_changes(tmp_path: Path) -> None:
     opened = build(tmp_path / "index", {0: 0, 1: 0})
     remove_clips(tmp_path / "index", opened.keys[:1])
-    add_clips(tmp_path / "index", *parts([0, 1, 2], 5), replace=True)
+    add_clips(tmp_path / "index", *parts([0, 1, 2], 5), present="replace")
     compact(tmp_path / "index")
     assert_same(opened, build(tmp_path / "fresh", {0: 0, 1: 0}))
     assert open_index(tmp_path / "index").count == 3

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import call
 from tiny_runs import FRAMES, TEST_CLIPS
@@ -73,6 +74,21 @@ def test_a_video_is_added_as_its_shard_would_be(
     assert (added.start_s, added.end_s, added.num_frames) == (clip.start_s, clip.end_s, clip.num_frames)
     assert Path(added.source) == digits / "videos" / clip.source
     assert "1 were there already" in kineme("add", index, digits / "videos" / clip.source)
+
+
+def test_a_clip_that_is_replaced_by_its_video_keeps_its_metadata(
+    kineme: Callable[..., str], index: Path, digits: Path
+) -> None:
+    before = open_index(index)
+    key, clip = before.keys[3], before.clip(3)
+    assert clip.labels
+    said = kineme("add", index, digits / "videos" / clip.source, "--replace")
+    assert f"0 clips added, 1 replaced; it holds {TEST_CLIPS}" in said
+    after = open_index(index)
+    assert after.keys == [*before.keys[:3], *before.keys[4:], key]
+    assert after.clip(after.row_of(key)) == clip
+    assert after.film(key) == before.film(key)
+    np.testing.assert_array_equal(after.previews([key])[key], before.previews([key])[key])
 
 
 def test_a_film_is_the_clip_for_browsers(built: Path, digits: Path) -> None:

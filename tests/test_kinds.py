@@ -278,3 +278,22 @@ def test_exact_search_is_brute_force(metric: Metric, queries: int, allowed: int 
         assert len(set(found.tolist())) == 10
         same = scores[1:] == scores[:-1]
         assert (found[1:][same] > found[:-1][same]).all()
+
+
+def test_near_copies_are_told_apart_however_many_ask() -> None:
+    """Far from the origin, and nearer to one another than products of float32 can tell."""
+    draw = np.random.default_rng(0)
+    vectors = (100 + draw.standard_normal(512) + 1e-3 * draw.standard_normal((1000, 512))).astype(np.float32)
+    near = nearest_rows(vectors, vectors, 2, "l2")
+    assert near.rows[:, 0].tolist() == list(range(1000))
+    assert near.scores[:, 0].max() == 0
+    only = nearest_rows(vectors, vectors, 1, "l2", allowed=np.arange(0, 1000, 2))
+    assert only.rows[::2, 0].tolist() == list(range(0, 1000, 2))
+
+
+def test_a_structure_that_finds_no_room_is_one_line(tmp_path: Path) -> None:
+    vectors = np.ones((100, 8), np.float32)
+    growing = find_kind("ivf").begun(vectors, np.arange(100), "l2")
+    growing.add(vectors, np.arange(100))
+    with pytest.raises(RetrievalError, match=r"/dev/full: cannot be written \(.*No space left.*\); make room"):
+        growing.write(Path("/dev/full"))

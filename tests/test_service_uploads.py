@@ -259,7 +259,7 @@ def test_a_decoder_that_dies_as_it_is_given_a_video_costs_none(tmp_path: Path, w
         for tasks in ([task], given_too_late(), [task]):
             (video,) = pool.decode(tasks)
             assert isinstance(video.end, Done)
-            assert len(list(video.clips())) == 1
+            assert len(list(video.clips())) == 4
 
 
 def test_a_decoder_whose_clips_found_no_room_reads_the_next_video(

@@ -149,16 +149,13 @@ def remove(
     Example: kineme remove indexes/mine --where "source like 'old/%'"
     """
     from kineme.pipeline.errors import RunError
-    from kineme.retrieval.growing import remove_clips
-    from kineme.retrieval.index import open_index
+    from kineme.retrieval.growing import remove_clips, remove_where
 
     if bool(keys) == (where is not None):
         given = "neither a key nor --where" if where is None else "both keys and --where"
         raise RunError(f"{given} given: name the clips to remove, or what is true of them")
-    opened = open_index(index_folder)
-    chosen = keys or [clip.key for clip in opened.clips(opened.filter.rows(where or ""))]
-    info = remove_clips(index_folder, chosen)
-    typer.echo(f"{index_folder}: {opened.count - info.count} clips removed; it holds {info.count}")
+    removed = remove_clips(index_folder, keys or ()) if where is None else remove_where(index_folder, where)
+    typer.echo(f"{index_folder}: {removed.count} clips removed; it holds {removed.info.count}")
 
 
 def compact(

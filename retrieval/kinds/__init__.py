@@ -21,7 +21,7 @@ from kineme.retrieval.vectors import Space, Vectors
 EXACT = "exact"
 PLACES, FAR_PLACES = 10, 100
 """Structures are tuned twice: to find so many of the nearest, and so many."""
-# A new kind is a file and a line here.
+# A new kind is a file, a line here and one in `SearchKind` of kineme.pipeline.commands.budgets.
 KINDS = {"ivf": "ivf", "hnsw": "hnsw", "ivf-pq": "ivf_pq"}
 """Name of a kind -> the file here that has its `Kind` as ``KIND``."""
 STORES = {"milvus": "milvus"}

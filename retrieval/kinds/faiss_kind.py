@@ -117,5 +117,13 @@ class GrowingFaiss:
         return FaissStructure(self._index, parameters, parameters)
 
     def write(self, path: Path) -> None:
-        """As of `Growing`."""
-        faiss.write_index(self._index, str(path))
+        """As of `Growing`.
+
+        Raises:
+            RetrievalError: it cannot be written.
+        """
+        try:
+            faiss.write_index(self._index, str(path))
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise RetrievalError(f"{path}: cannot be written ({reason}); make room on the disk") from None

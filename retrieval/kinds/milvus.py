@@ -18,6 +18,7 @@ import secrets
 import threading
 import warnings
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kineme.retrieval.changes import Built, Structures
 from kineme.retrieval.commits import IndexInfo, StructureEntry, segment_folder
 from kineme.retrieval.errors import RetrievalError
 from kineme.retrieval.evaluation import Metric
 from kineme.retrieval.exact import Neighbours
-from kineme.retrieval.growing import Structures
 from kineme.retrieval.kinds import standing_structures
 from kineme.retrieval.metadata import BUILT_IN
 from kineme.retrieval.milvus_store import CollectionName, Store, connect, home_of, one_line, parse_name, parse_store
@@ -160,9 +161,11 @@ def milvus_structures(url: str) -> Structures:
     store = parse_store(url)
     client = connect(store)
 
-    def build(folder: Path, info: IndexInfo) -> Mapping[Space, StructureEntry]:
+    def build(folder: Path, info: IndexInfo) -> Built:
+        from pymilvus.exceptions import MilvusException
+
         if not info.rows:
-            return {}
+            return Built({})
         named = _next_name(store, folder, info)
         name, (held,) = str(named), info.segments
         segment = open_segment(segment_folder(folder, held.name), held.count, info.dims, info.metrics)
@@ -175,14 +178,17 @@ def milvus_structures(url: str) -> Structures:
                 client.flush(name, timeout=_BUILD_S)
                 client.load_collection(name, timeout=_BUILD_S)
             except BaseException:
-                client.drop_collection(name)
+                with suppress(MilvusException):
+                    client.drop_collection(name, timeout=_SEARCH_S)
                 raise
-        return {
-            space: StructureEntry(
-                kind=NAME, location=f"{store.location(name)}#{space}", rows=info.rows, candidates=_CANDIDATES
-            )
-            for space in SPACES
-        }
+        return Built(
+            {
+                space: StructureEntry(
+                    kind=NAME, location=f"{store.location(name)}#{space}", rows=info.rows, candidates=_CANDIDATES
+                )
+                for space in SPACES
+            }
+        )
 
     return build
 
