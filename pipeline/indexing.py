@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,38 +67,21 @@ def index_run(
     )
 
 
-def index_by_flow(
-    settings: list[str],
-    shards: Path,
-    out: Path,
-    *,
-    split: str | None = None,
-    batch_size: int = 64,
-    overwrite: bool = False,
-    structures: Structures | None = None,
-) -> Index:
-    """Build an index without a run: by histograms of optical flow.
+@contextmanager
+def flow_run(settings: list[str]) -> Iterator[Path]:
+    """A folder to index with, as that of a run, whose encoder needs no training: histograms of optical flow.
 
     Args:
         settings: ``key=value`` for settings of `kineme.pipeline.encoders.motion_histogram.MotionHistogramRecipe`.
-        shards, out, split, batch_size, overwrite, structures: as of `index_run`.
 
     Raises:
-        RetrievalError, RunError, DataError: as of `index_run`; a setting is unknown or out of its range.
+        RunError: a setting is unknown or out of its range.
     """
     from kineme.pipeline.encoders.motion_histogram import write_recipe
 
     with tempfile.TemporaryDirectory() as folder:
         write_recipe(Path(folder), settings)
-        return index_run(
-            Path(folder),
-            shards,
-            out,
-            split=split,
-            batch_size=batch_size,
-            overwrite=overwrite,
-            structures=structures,
-        )
+        yield Path(folder)
 
 
 def add_shards(
@@ -155,7 +139,7 @@ def add_videos(
     index = open_index(folder)
     encoder = encoder or load_encoder(index.encoder_folder)
     window = Window(encoder.clip_frames, encoder.frame_step)
-    size, count = (common(index, name) for name in ("height", "num_frames"))
+    size, count = stored_size(index, encoder), common(index, "num_frames")
     # Of a clip that is there the metadata says more: where it came from, and its labels.
     records: dict[str, ClipMetadata] = {}
     encoded: list[tuple[Vectors, Vectors]] = []
@@ -165,7 +149,7 @@ def add_videos(
         for record, frames in read_stored(
             video,
             clip_frames=max(window.span, int(count or 0)),
-            frame_size=int(size or encoder.frame_size),
+            frame_size=size,
             fps=common(index, "fps"),
         ):
             key, there = record.key, index.has(record.key)
@@ -190,3 +174,14 @@ def common(index: Index, column: str) -> float | None:
     """The value that all clips of an index have in a numeric column of the metadata; None where they differ."""
     values = index.table.column(column).unique().to_pylist()
     return float(values[0]) if len(values) == 1 else None
+
+
+def stored_size(index: Index, encoder: RunEncoder) -> int:
+    """Height and width, in pixels, that a video for an index is read at, as its clips are stored; encoders resize."""
+    return int(common(index, "height") or encoder.frame_size)
+
+
+def query_rate(index: Index, encoder: RunEncoder) -> float | None:
+    """Frames a second that a video which asks an index is sampled at; None: its own."""
+    fps = common(index, "fps")
+    return None if fps is None else fps / encoder.frame_step

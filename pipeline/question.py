@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kineme.pipeline.errors import RunError
-from kineme.pipeline.indexing import common
+from kineme.pipeline.indexing import query_rate, stored_size
 from kineme.retrieval.blending import EVEN, By, mean_vector
 from kineme.retrieval.errors import RetrievalError
 from kineme.retrieval.index import Index
@@ -163,14 +163,11 @@ class _Reader:
 
     @cached_property
     def _fps(self) -> float | None:
-        """Rate that a video is sampled at; None: its own."""
-        fps = common(self._index, "fps")
-        return None if fps is None else fps / self._encoder.frame_step
+        return query_rate(self._index, self._encoder)
 
     @cached_property
     def _size(self) -> int:
-        """Height and width that a video's frames are stored at, pixels; the encoder resizes them itself."""
-        return int(common(self._index, "height") or self._encoder.frame_size)
+        return stored_size(self._index, self._encoder)
 
     def clip(self, name: str) -> Asking:
         """A clip of the index, or the first of a video."""

@@ -15,7 +15,7 @@ from kineme.pipeline.encoders import RunEncoder, load_encoder
 from kineme.pipeline.errors import RunError
 from kineme.pipeline.frames import to_uint8
 from kineme.pipeline.generation import clip_rate, prediction_task, swap_frames, swapped
-from kineme.pipeline.indexing import common
+from kineme.pipeline.indexing import query_rate, stored_size
 from kineme.pipeline.prediction import draw_futures
 from kineme.pipeline.run import Run, load_run
 from kineme.pipeline.traversal import traversal_of
@@ -49,9 +49,8 @@ class IndexReader(Reader):
     """
 
     def __init__(self, index: Index, encoder: RunEncoder, decoders: WarmDecoders) -> None:
-        fps, size = common(index, "fps"), common(index, "height")
-        self._fps = None if fps is None else fps / encoder.frame_step
-        self._size = int(size or encoder.frame_size)
+        self._fps = query_rate(index, encoder)
+        self._size = stored_size(index, encoder)
         self._encoder = encoder
         self._decoders = decoders
 

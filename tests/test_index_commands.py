@@ -12,7 +12,7 @@ import pytest
 from command_line import call
 from tiny_runs import FRAMES, TEST_CLIPS
 
-from kineme.pipeline.indexing import index_by_flow
+from kineme.pipeline.indexing import flow_run, index_run
 from kineme.retrieval.index import open_index
 from kineme.retrieval.vectors import SPACES
 from kineme.shards.codec import decode_clip
@@ -23,7 +23,8 @@ from kineme.shards.reader import load_clip_frames
 def built(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index of the test clips by optical flow. Tests must not change it."""
     folder = tmp_path_factory.mktemp("commands") / "index"
-    index_by_flow([f"clip_frames={FRAMES}"], digits / "shards", folder, split="test")
+    with flow_run([f"clip_frames={FRAMES}"]) as run:
+        index_run(run, digits / "shards", folder, split="test")
     return folder
 
 

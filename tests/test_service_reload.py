@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from service_parts import Client, problem_of, send, serving, video_bytes
 
-from kineme.pipeline.indexing import add_videos, index_by_flow
+from kineme.pipeline.indexing import add_videos, flow_run, index_run
 from kineme.pipeline.serving import RunStudio
 from kineme.retrieval.growing import add_clips, compact, remove_clips
 from kineme.retrieval.index import open_index
@@ -76,7 +76,8 @@ def test_a_clip_without_pictures_is_told(changing: Client, folder: Path) -> None
 def test_an_index_by_another_encoder_takes_its_place(changing: Client, folder: Path, digits: Path) -> None:
     before = changing.get("/stats").json()["dims"]
     settings = ["clip_frames=8", "frame_size=32", "cells=2"]
-    index_by_flow(settings, digits / "shards", folder, overwrite=True)
+    with flow_run(settings) as run:
+        index_run(run, digits / "shards", folder, overwrite=True)
     while (stats := changing.get("/stats").json())["encoder"] != "motion-histogram":
         time.sleep(0.1)
     assert stats["dims"] != before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -70,7 +71,7 @@ def index(
     column of the frame; 1 does not ask where), still_below (pixels a frame), window (of the flow, pixels).
     """
     from kineme.pipeline.errors import RunError
-    from kineme.pipeline.indexing import index_by_flow, index_run
+    from kineme.pipeline.indexing import flow_run, index_run
     from kineme.retrieval.kinds.milvus import milvus_structures
 
     if (run is None) == (encoder is None):
@@ -82,12 +83,8 @@ def index(
     if store is not None and budget is not None:
         raise RunError(f"--store {store} with a kind or limits: Milvus chooses by itself; leave one of the two out")
     structures = None if store is None else milvus_structures(store)
-    if run is None:
-        built = index_by_flow(
-            settings or [], data, out, split=split, batch_size=batch_size, overwrite=force, structures=structures
-        )
-    else:
-        built = index_run(run, data, out, split=split, batch_size=batch_size, overwrite=force, structures=structures)
+    with flow_run(settings or []) if run is None else nullcontext(run) as folder:
+        built = index_run(folder, data, out, split=split, batch_size=batch_size, overwrite=force, structures=structures)
     sizes = ", ".join(f"{space} {size}" for space, size in built.info.dims.items())
     typer.echo(f"{out}: {built.count} clips indexed ({sizes} dimensions)")
     if store is None:
@@ -106,7 +103,10 @@ def add(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Of --data, only the clips of this split.")] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Encode clips that are there already, too, and replace them.")
+        bool,
+        typer.Option(
+            "--replace", help="Encode clips that are there already, too, and replace them; of a VIDEO, metadata stay."
+        ),
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips of --data encoded at once.")] = 64,
 ) -> None:

@@ -58,7 +58,9 @@ class QueryVectors(BaseModel):
 class Question(_Asked):
     """What to look for. One of key, keys, vectors or a file is needed."""
 
-    key: Annotated[list[Key] | None, BeforeValidator(_as_list)] = Field(None, description="A clip of the index.")
+    key: Annotated[list[Key] | None, BeforeValidator(_as_list)] = Field(
+        None, description="A clip of the index.", max_length=MOST_KEYS
+    )
     keys: Annotated[list[Key] | None, BeforeValidator(_as_list)] = Field(
         None, description="Several of them, which ask by the mean of their vectors.", max_length=MOST_KEYS
     )
