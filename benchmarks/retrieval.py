@@ -8,7 +8,8 @@ with noise around it, at length 1. Queries are drawn likewise and are not among 
 index opened from disk, and for one query also `search`, which adds the metadata. Bare is `IndexFlatIP` with all vectors
 in memory, or the structure's own file read into memory, at the same nprobe or efSearch, with faiss's defaults. All
 answer the same queries in turn, one call each; a figure is the median of the rounds' ratios, with the lowest and the
-highest. At a million vectors the structure is what --latency-ms makes `kineme index` choose; below, kinds are forced.
+highest. Up to 100 thousand vectors each round copies the index, and opens and reads it anew. At a million vectors the
+structure is what --latency-ms makes `kineme index` choose; below, kinds are forced.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ KINDS: dict[int, tuple[Budget, ...]] = {
     1_000_000: (Budget(latency_ms=MILLION_LATENCY_MS),),
 }
 CLUSTERS, FLAT, BLOCK = 1000, 24, 50_000
+PLACED_ANEW = 100_000
 
 Search = Callable[[Vectors], object]
 
@@ -124,15 +126,27 @@ def measure(folder: Path, rows: int, rounds: int) -> Measured:
     clustered = Clustered()
     done = Measured({}, {}, {})
     exact = build(folder, clustered, rows)
-    flat = faiss.IndexFlatIP(DIM)
-    flat.add(np.asarray(exact.segments[0].vectors["motion"]))
+    flat = flat_of(exact)
+
+    def opened() -> Index:
+        """Where bytes fall in memory makes a tenth of the time, either way: a small index has new places each round."""
+        if rows > PLACED_ANEW:
+            return open_index(folder)
+        shutil.rmtree(folder.with_name("copy"), ignore_errors=True)
+        return open_index(Path(shutil.copytree(folder, folder.with_name("copy"))))
+
     # More calls where a call is short.
     queries = clustered.block(1_000_000, 512)
     many = {size: [queries[start : start + size] for start in range(0, len(queries), size)] for size in BATCHES}
     few = {1: many[1][: max(8, 1_000_000 // rows)], 64: many[64][: max(1, 100_000 // rows)]}
     for size, questions in few.items():
-        variants = {"plain": bare(flat, None), "ours": ours(exact)} | with_hits(exact, size)
-        compare(done, f"{rows}/exact/batch_{size}", variants, questions, rounds)
+
+        def beside_flat(size: int = size) -> dict[str, Search]:
+            index = opened()
+            plain = flat if rows > PLACED_ANEW else flat_of(index)
+            return {"plain": bare(plain, None), "ours": ours(index)} | with_hits(index, size)
+
+        compare(done, f"{rows}/exact/batch_{size}", beside_flat, questions, rounds)
     fresh = clustered.block(1_000_002, 1000)
     truth = exact.nearest(fresh, "motion", FAR)
     for budget in KINDS.get(rows, KINDS[10_000]):
@@ -148,35 +162,43 @@ def measure(folder: Path, rows: int, rounds: int) -> Measured:
             done.metrics[f"{name}/recall_at_{k}"] = float((found.scores >= last).mean())
         if chosen.kind == "exact":
             continue
-        same = faiss.read_index(str(folder / index.info.structures["motion"].location))
         parameters = {
             "nprobe": faiss.SearchParametersIVF,
             "efSearch": faiss.SearchParametersHNSW,
         }[str(chosen.effort_name)](**{str(chosen.effort_name): chosen.effort})
         for size in BATCHES:
             if chosen.candidates == 1:  # else bare faiss ranks by codes alone and finds less: nothing to compare with
-                variants = {"plain": bare(same, parameters), "ours": ours(index)} | with_hits(index, size)
-                compare(done, f"{name}/batch_{size}", variants, many[size], rounds)
-            variants = {"exact": ours(exact), "flat": bare(flat, None), "ours": ours(index)}
-            compare(done, f"{name}/batch_{size}/beside_exact", variants, few[size], rounds)
-        del same, index
+
+                def beside_same(size: int = size, parameters: Any = parameters) -> dict[str, Search]:
+                    index = opened()
+                    same = faiss.read_index(str(index.folder / index.info.structures["motion"].location))
+                    return {"plain": bare(same, parameters), "ours": ours(index)} | with_hits(index, size)
+
+                compare(done, f"{name}/batch_{size}", beside_same, many[size], rounds)
+            standing = {"exact": ours(exact), "flat": bare(flat, None), "ours": ours(index)}
+            compare(done, f"{name}/batch_{size}/beside_exact", lambda variants=standing: variants, few[size], rounds)
+        del standing, index
     return done
 
 
-def compare(done: Measured, name: str, variants: Mapping[str, Search], questions: list[Vectors], rounds: int) -> None:
+def compare(
+    done: Measured, name: str, make: Callable[[], Mapping[str, Search]], questions: list[Vectors], rounds: int
+) -> None:
     """Every variant asks every question, and each goes first as often; ratios of the sums of a round."""
-    order = list(variants.items())
-    taken: dict[str, list[float]] = {variant: [] for variant in variants}
-    for number in range(rounds + 1):
-        sums = dict.fromkeys(variants, 0.0)
-        for question in questions:
-            order.append(order.pop(0))  # what comes first finds the caches as another left them
-            for variant, ask in order:
-                started = time.perf_counter()
-                ask(question)
-                sums[variant] += time.perf_counter() - started
-        for variant in variants if number else ():  # the first is not counted
-            taken[variant].append(sums[variant])
+    taken: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        variants = make()
+        order = list(variants.items())
+        for counted in (False, True):
+            sums = dict.fromkeys(variants, 0.0)
+            for question in questions:
+                order.append(order.pop(0))  # what comes first finds the caches as another left them
+                for variant, ask in order:
+                    started = time.perf_counter()
+                    ask(question)
+                    sums[variant] += time.perf_counter() - started
+            for variant in variants if counted else ():
+                taken.setdefault(variant, []).append(sums[variant])
     done.seconds[name] = taken
     if "plain" in taken:
         for own in {"ours", "hits"} & taken.keys():
@@ -185,6 +207,12 @@ def compare(done: Measured, name: str, variants: Mapping[str, Search], questions
         ratios = times_plain(name.removesuffix("/beside_exact"), taken[other], taken["ours"])
         done.metrics.update({key.replace("times_plain", f"times_{other}"): ratio for key, ratio in ratios.items()})
     print(json.dumps({key: value for key, value in done.metrics.items() if key.startswith(name)}), file=sys.stderr)
+
+
+def flat_of(index: Index) -> Any:
+    flat = faiss.IndexFlatIP(DIM)
+    flat.add(np.asarray(index.segments[0].vectors["motion"]))
+    return flat
 
 
 def bare(index: Any, parameters: Any) -> Search:

@@ -16,6 +16,7 @@ from kineme.retrieval.service.answers import add_schemas
 from kineme.retrieval.service.desk import Desk
 from kineme.retrieval.service.guard import Guard
 from kineme.retrieval.service.library import Library
+from kineme.retrieval.service.pages import make_pages
 from kineme.retrieval.service.problems import add_problems
 from kineme.retrieval.service.settings import ServiceSettings
 from kineme.retrieval.service.sign_in import make_sign_in
@@ -33,8 +34,6 @@ def make_app(library: Library, studio: Studio, settings: ServiceSettings) -> Fas
         studio: decoders and networks.
         settings: bounds, and the token.
     """
-    from kineme.retrieval.service.pages import make_pages
-
     desk = Desk(library, studio, settings)
     tokens = Tokens(settings.token, settings.session_s)
 

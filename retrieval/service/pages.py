@@ -6,15 +6,12 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader
 from pydantic import ValidationError
 
 from kineme.retrieval.errors import RetrievalError
@@ -30,9 +27,9 @@ from kineme.retrieval.service.library_map import make_map
 from kineme.retrieval.service.page_views import HITS, PageQuestion, answer_view, clip_view
 from kineme.retrieval.service.problems import ProblemError, as_problem
 from kineme.retrieval.service.questions import Prediction, Swap
+from kineme.retrieval.service.rendering import rendered
 from kineme.retrieval.service.traversal import make_traversal
 
-TEMPLATES = Path(__file__).parent / "templates"
 _SHELF = 60
 _MOST_ROWS = 2**31
 _CLIP_NAME = 8
@@ -221,13 +218,8 @@ def _address_fields(request: Request) -> Fields:
 
 
 def _page(name: str, status: int, **context: Any) -> Response:
-    return HTMLResponse(_templates().get_template(name).render(signed_in=True, **context), status)
+    return HTMLResponse(rendered(name, signed_in=True, **context), status)
 
 
 def _part(name: str, headers: Mapping[str, str] | None = None, **context: Any) -> Response:
-    return HTMLResponse(_templates().get_template(name).render(**context), headers=headers)
-
-
-@cache
-def _templates() -> Environment:
-    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return HTMLResponse(rendered(name, **context), headers=headers)

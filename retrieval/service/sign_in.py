@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from jinja2 import Environment, FileSystemLoader
 
 from kineme.retrieval.service.forms import read_fields
 from kineme.retrieval.service.problems import problem
+from kineme.retrieval.service.rendering import rendered
 from kineme.retrieval.service.settings import ServiceSettings
 from kineme.retrieval.service.tokens import COOKIE, Tokens
 
 LOGIN = "/login"
-TEMPLATES = Path(__file__).parent / "templates"
 _MOST_BYTES = 4096
 
 
 def sign_in_page(*, refused: bool = False, headers: Mapping[str, str] | None = None) -> Response:
     """The page that asks for the token, with status 401; ``refused``: what was given is not it."""
-    return HTMLResponse(_template().render(signed_in=False, refused=refused), 401, headers)
-
-
-@cache
-def _template():  # type: ignore[no-untyped-def]
-    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True).get_template("sign_in.html")
+    return HTMLResponse(rendered("sign_in.html", signed_in=False, refused=refused), 401, headers)
 
 
 def make_sign_in(tokens: Tokens, settings: ServiceSettings) -> APIRouter:
