@@ -216,9 +216,10 @@ def test_search_costs_little_over_bare_faiss() -> None:
     end = "/ours/times_plain"
     ratios = {name.removesuffix(end): ratio for name, ratio in metrics.items() if name.endswith(end)}
     assert len(ratios) == 2 * (3 + 3 + 2)
-    # Forced where exact search is as fast; README and docs/results.md say so.
+    # Of these, a query takes a fifth of a millisecond at most; README says so.
     missed = {name for name, ratio in ratios.items() if ratio < 0.95}
-    assert missed <= {"10000/ivf/batch_1", "10000/ivf/batch_64"}
+    assert missed == {"10000/hnsw/batch_1", "100000/ivf/batch_1"}
+    assert min(ratios.values()) > 0.85
 
 
 def test_structures_find_what_they_are_tuned_to_find_and_are_worth_it() -> None:
@@ -237,3 +238,4 @@ def test_the_service_bears_two_hundred_clients_and_damaged_uploads() -> None:
     assert metrics["load/p99_over_p50"] < 5
     assert metrics["load/memory_end_over_begin"] <= 1.02
     assert metrics["new_clip/seconds"] < 2
+    assert metrics["upload/times_by_hand"] <= 1.3
