@@ -70,7 +70,9 @@ def main() -> None:
     for rows in sizes:
         work = Path(tempfile.mkdtemp(prefix="kineme-retrieval-", dir=args.work))
         try:
-            measured = measure(work / "index", rows, 2 if args.quick else args.rounds * (1 if rows > 100_000 else 3))
+            measured = measure(
+                work / "index", rows, 2 if args.quick else args.rounds * (1 if rows > PLACED_ANEW else 3)
+            )
         finally:
             shutil.rmtree(work)
         metrics |= measured.metrics
@@ -186,9 +188,10 @@ def compare(
 ) -> None:
     """Every variant asks every question, and each goes first as often; ratios of the sums of a round."""
     taken: dict[str, list[float]] = {}
-    for _ in range(rounds):
+    for number in range(rounds):
         variants = make()
         order = list(variants.items())
+        order = order[number % len(order) :] + order[: number % len(order)]
         for counted in (False, True):
             sums = dict.fromkeys(variants, 0.0)
             for question in questions:

@@ -16,6 +16,7 @@ from kineme.retrieval.index import Index, open_index
 from kineme.retrieval.metadata import ClipMetadata
 from kineme.retrieval.previews import Picture, small_strip
 from kineme.retrieval.vectors import Vectors
+from kineme.shards.sample import ClipRecord
 from kineme.shards.window import Window
 
 if TYPE_CHECKING:
@@ -125,8 +126,8 @@ def add_videos(
     Args:
         folder: the index.
         videos: video files, or folders of numbered images.
-        replace: encode clips that are there, too, and put them in the place of those, whose metadata stays; else they
-            are left out.
+        replace: encode clips that are there, too, and put them in the place of those, whose labels, split and source
+            they keep; else they are left out.
         encoder: the index's own, if it is loaded already.
 
     Raises:
@@ -140,7 +141,6 @@ def add_videos(
     encoder = encoder or load_encoder(index.encoder_folder)
     window = Window(encoder.clip_frames, encoder.frame_step)
     size, count = stored_size(index, encoder), common(index, "num_frames")
-    # Of a clip that is there the metadata says more: where it came from, and its labels.
     records: dict[str, ClipMetadata] = {}
     encoded: list[tuple[Vectors, Vectors]] = []
     pictures: list[Picture] = []
@@ -156,7 +156,7 @@ def add_videos(
             if there and not replace:
                 skipped.add(key)
             elif key not in records:
-                records[key] = index.clip(index.row_of(key)) if there else record
+                records[key] = _with_labels_of(index.clip(index.row_of(key)), record) if there else record
                 encoded.append(encoder.encode(frames[None, window.cut(key, len(frames), 0)]))
                 pictures.append(picture_of(record, frames)._replace(frames=small_strip(frames)))
     added = add_clips(
@@ -168,6 +168,12 @@ def add_videos(
         encoder_folder=index.info.encoder_folder,
     )
     return dataclasses.replace(added, skipped=added.skipped + len(skipped))
+
+
+def _with_labels_of(clip: ClipMetadata, record: ClipRecord) -> ClipRecord:
+    """What a file does not say of a clip."""
+    known = {name: getattr(clip, name) for name in ("labels", "dataset", "split", "source")}
+    return dataclasses.replace(record, **known)
 
 
 def common(index: Index, column: str) -> float | None:

@@ -82,7 +82,7 @@ def _exchange(one: Path, other: Path) -> None:
     other.rename(aside)
     try:
         one.rename(other)
-    except OSError:
+    except BaseException:
         aside.rename(other)
         raise
     aside.rename(one)

@@ -10,9 +10,17 @@ from typing import NamedTuple
 import numpy as np
 
 from kineme.retrieval.atomic import sync
-from kineme.retrieval.commits import IndexInfo, SegmentEntry, StructureEntry, commit, read_info, remove_files
+from kineme.retrieval.commits import (
+    IndexInfo,
+    SegmentEntry,
+    StructureEntry,
+    commit,
+    read_info,
+    remove_files,
+    remove_unfinished,
+)
 from kineme.retrieval.errors import RetrievalError
-from kineme.retrieval.index_report import IndexReport, write_report
+from kineme.retrieval.index_report import IndexReport, reported
 from kineme.retrieval.kinds import forget, standing_structures
 from kineme.retrieval.segments import Rows
 from kineme.retrieval.vectors import Space
@@ -42,6 +50,7 @@ def new_files(folder: Path, generation: int) -> Iterator[str]:
     """The name that new files of a change have; they vanish if it fails, and those of one that died before it do."""
     name = f"{generation:06d}"
     remove_files(folder, name)
+    remove_unfinished(folder)
     try:
         yield name
     except BaseException:
@@ -68,9 +77,8 @@ def commit_anew(folder: Path, info: IndexInfo, structures: Structures | None) ->
     for entry in built.entries.values():
         if (folder / entry.location).exists():
             sync(folder / entry.location)
-    info = _commit(folder, info.model_copy(update={"structures": built.entries}))
-    write_report(folder, built.report)
-    return info
+    with reported(folder, built.report):
+        return _commit(folder, info.model_copy(update={"structures": built.entries}))
 
 
 def _commit(folder: Path, info: IndexInfo) -> IndexInfo:

@@ -136,7 +136,13 @@ def commit(folder: Path, info: IndexInfo) -> None:
     kept |= {folder / name for name in (info.encoder_folder, info.removed) if name}
     kept |= {folder / structure.location for structure in info.structures.values()}
     remove_files(folder, "[0-9]" * 6 + "*", kept)
-    for pattern in (*_UNFINISHED, *(_FILES_ONCE if outdated else ())):
+    for name in _FILES_ONCE if outdated else ():
+        _remove(folder.glob(name))
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that died was about to put in the place of index.json, or of the report."""
+    for pattern in _UNFINISHED:
         _remove(folder.glob(pattern))
 
 

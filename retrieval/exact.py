@@ -19,6 +19,7 @@ _BLOCK_ROWS = 8192
 # numbers in the queries; for 64 queries of 512 it takes several times as long.
 _MULTIPLIED_QUERIES = 4
 # Euclidean distances are not computed from products, where near ones drown in the rounding: faiss gets fewer at a time.
+# So for faiss 1.15; older ones multiply from 20 queries on.
 _UNMULTIPLIED_NUMBERS = 64_000
 _PRODUCTS = 1 << 22
 

@@ -147,7 +147,7 @@ def add_clips(
         there = {key: index.row_of(key) for key in vectors.keys if index.has(key)}
         if there and present == "refuse":
             raise RetrievalError(
-                f"{folder}: holds {len(there)} of these {len(clips)} clips already, the first is {min(there)}; "
+                f"{folder}: holds {len(there)} of these {len(clips)} clips already, the first is {next(iter(there))}; "
                 "replace them (--replace) or leave them out"
             )
         skipped = there if present == "skip" else {}
@@ -240,8 +240,10 @@ def check_free(folder: Path, *, overwrite: bool) -> None:
         RetrievalError: it is taken by something that is not an index, or by an index and ``overwrite`` is false.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        if folder.is_mount():
-            raise RetrievalError(f"{folder} is a mount point, which no new folder can replace; name a folder in it")
+        place = folder.resolve()
+        if place == Path.cwd() or place.is_mount():
+            what = "the folder you are in" if place == Path.cwd() else "a mount point"
+            raise RetrievalError(f"{folder} is {what}, which no new folder can replace; name a folder in it")
         return
     if not is_index(folder):
         raise RetrievalError(f"{folder} exists and is not an index: it is left alone; name another folder")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -73,13 +74,19 @@ class IndexReport(BaseModel):
     spaces: Mapping[Space, SpaceReport]
 
 
-def write_report(folder: Path, report: IndexReport | None) -> None:
-    """Replace the report of an index, whole; or remove it, where nothing was chosen."""
+@contextmanager
+def reported(folder: Path, report: IndexReport | None) -> Iterator[None]:
+    """The report of an index is written, and takes the place of that of before when the block, its commit, ends well.
+
+    Where nothing was chosen, that of before is removed then.
+    """
     if report is None:
+        yield
         (folder / REPORT_FILE).unlink(missing_ok=True)
         return
     with replacing(folder / REPORT_FILE) as partial:
         partial.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        yield
 
 
 def read_report(folder: Path) -> IndexReport | None:

@@ -176,7 +176,8 @@ def new_array(path: Path, shape: tuple[int, ...]) -> Vectors:
         try:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from None
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not every file system can
+                raise OSError(error.errno, error.strerror, str(path)) from None
     return array
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from command_line import call
 from tiny_runs import FRAMES, TEST_CLIPS
 
 from kineme.pipeline.indexing import flow_run, index_run
+from kineme.retrieval.growing import add_clips
 from kineme.retrieval.index import open_index
-from kineme.retrieval.vectors import SPACES
+from kineme.retrieval.vectors import SPACES, ClipVectors
 from kineme.shards.codec import decode_clip
 from kineme.shards.reader import load_clip_frames
 
@@ -90,6 +92,21 @@ def test_a_clip_that_is_replaced_by_its_video_keeps_its_metadata(
     assert after.clip(after.row_of(key)) == clip
     assert after.film(key) == before.film(key)
     np.testing.assert_array_equal(after.previews([key])[key], before.previews([key])[key])
+
+
+def test_labels_stay_and_what_the_file_says_is_said_anew(kineme: Callable[..., str], index: Path, digits: Path) -> None:
+    """Where clips of an index differ in length, a video is cut as the encoder takes it."""
+    before = open_index(index)
+    key, clip = before.keys[3], before.clip(3)
+    short = dataclasses.replace(clip, key="0" * 16 + "-000000", num_frames=clip.num_frames + 1)
+    vectors = {space: before.vector(key, space)[None] for space in SPACES}
+    add_clips(index, ClipVectors([short.key], **vectors), [short], [])
+    kineme("add", index, digits / "videos" / clip.source, "--replace")
+    after = open_index(index)
+    replaced = after.clip(after.row_of(key))
+    assert (replaced.labels, replaced.split, replaced.source) == (clip.labels, clip.split, clip.source)
+    assert replaced.num_frames == len(decode_clip(after.film(key))) == FRAMES != clip.num_frames
+    assert replaced.end_s == pytest.approx(FRAMES / replaced.fps)
 
 
 def test_a_film_is_the_clip_for_browsers(built: Path, digits: Path) -> None:

@@ -216,7 +216,7 @@ def test_search_costs_little_over_bare_faiss() -> None:
     end = "/ours/times_plain"
     ratios = {name.removesuffix(end): ratio for name, ratio in metrics.items() if name.endswith(end)}
     assert len(ratios) == 2 * (3 + 3 + 2)
-    # Of these, a query takes a fifth of a millisecond at most; README says so.
+    # Of these, a query takes a quarter of a millisecond at most; README says so.
     missed = {name for name, ratio in ratios.items() if ratio < 0.95}
     assert missed == {"10000/hnsw/batch_1", "100000/ivf/batch_1"}
     assert min(ratios.values()) > 0.85

@@ -120,7 +120,7 @@ class GrowingFaiss:
         """As of `Growing`.
 
         Raises:
-            RetrievalError: it cannot be written.
+            RetrievalError: there is no room for it, as far as faiss notices.
         """
         try:
             faiss.write_index(self._index, str(path))
