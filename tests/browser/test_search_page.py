@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from watched_page import Opener, Watched
 
 
@@ -243,6 +243,20 @@ def test_a_part_of_an_upload_is_answered_by_spans(watched: Watched, videos: Path
     page.get_by_role("radio", name="look like it").check()
     wait_for_answer(page, "They look like it")
     expect(page.locator(".spans li").first).to_be_visible()
+
+
+def test_a_part_that_is_named_before_the_whole_was_answered_asks_too(watched: Watched, videos: Path) -> None:
+    page = watched.open()
+    held: list[Route] = []
+    page.route("**/page/answer", lambda route: held.append(route), times=1)
+    page.get_by_text("Only a part of it").click()
+    with page.expect_request("**/page/answer"):
+        page.locator("input[type=file]").set_input_files(videos / "v2.mp4")
+    page.get_by_label("from, s").fill("0.2")
+    page.get_by_label("to, s").fill("1")
+    page.get_by_role("button", name="Search", exact=True).click()
+    held[0].continue_()
+    expect(page.locator(".spans li").first).to_contain_text("s of yours is like")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

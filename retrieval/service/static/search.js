@@ -31,33 +31,45 @@ for (const type of ["dragover", "dragleave", "drop"]) {
 }
 
 // The file is kept for the predictor, which starts from the video itself, and for another part of it.
-const part = [upload.elements.start_s, upload.elements.end_s];
-let sending = false;
+const edges = [upload.elements.start_s, upload.elements.end_s];
+const part = () => edges.map((edge) => edge.value).join();
+let sent = null;
 let sentPart = "";
 upload.addEventListener("htmx:beforeRequest", ({ detail }) => {
   if (detail.elt !== upload) return;
-  sending = true;
-  sentPart = part.map((edge) => edge.value).join();
+  [sent, sentPart] = [file.files[0], part()];
+  // It is in the request. What is chosen meanwhile is the next one.
+  file.value = "";
 });
 upload.addEventListener("htmx:afterRequest", ({ detail }) => {
   if (detail.elt !== upload) return;
-  sending = false;
+  const clip = sent;
+  sent = null;
+  if (file.value) return;
   // Without an answer, or a good token, it may be sent once more.
-  if ([0, 401].includes(detail.xhr.status)) return;
-  if (detail.successful) uploaded = file.files[0];
-  file.value = "";
+  if ([0, 401].includes(detail.xhr.status)) choose(clip);
+  if (!detail.successful) return;
+  uploaded = clip;
+  if (part() !== sentPart) sendAgain();
 });
 // Who names a part and then presses Search has asked with the part already.
-ask.addEventListener("htmx:beforeRequest", (event) => sending && event.preventDefault());
-for (const edge of part) {
+ask.addEventListener("htmx:beforeRequest", (event) => sent && event.preventDefault());
+for (const edge of edges) {
   edge.addEventListener("change", () => {
-    const asked = uploaded && document.querySelector("#query [name=vectors]");
-    if (!asked || part.map((each) => each.value).join() === sentPart) return;
-    const again = new DataTransfer();
-    again.items.add(uploaded);
-    file.files = again.files;
-    file.dispatchEvent(new Event("change", { bubbles: true }));
+    if (sent || !uploaded || !document.querySelector("#query [name=vectors]")) return;
+    if (part() !== sentPart) sendAgain();
   });
+}
+
+function choose(clip) {
+  const chosen = new DataTransfer();
+  chosen.items.add(clip);
+  file.files = chosen.files;
+}
+
+function sendAgain() {
+  choose(uploaded);
+  file.dispatchEvent(new Event("change", { bubbles: true }));
 }
 // The same file chosen again is sent again.
 file.addEventListener("click", () => (file.value = ""));
