@@ -216,10 +216,10 @@ def test_search_costs_little_over_bare_faiss() -> None:
     end = "/ours/times_plain"
     ratios = {name.removesuffix(end): ratio for name, ratio in metrics.items() if name.endswith(end)}
     assert len(ratios) == 2 * (3 + 3 + 2)
-    # Of these, a query takes a quarter of a millisecond at most; README says so.
+    # README says so.
     missed = {name for name, ratio in ratios.items() if ratio < 0.95}
-    assert missed == {"10000/hnsw/batch_1", "100000/ivf/batch_1"}
-    assert min(ratios.values()) > 0.85
+    assert missed == {"100000/hnsw/batch_64"}
+    assert min(ratios.values()) > 0.94
 
 
 def test_structures_find_what_they_are_tuned_to_find_and_are_worth_it() -> None:
