@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from kineme.retrieval.growing import Added, add_clips, build_index, check_free
 from kineme.retrieval.index import Index, open_index
 from kineme.retrieval.metadata import ClipMetadata
 from kineme.retrieval.previews import Picture, small_strip
-from kineme.retrieval.vectors import Vectors
+from kineme.retrieval.vectors import ClipVectors, Vectors
 from kineme.shards.sample import ClipRecord
 from kineme.shards.window import Window
 
@@ -107,15 +107,7 @@ def add_shards(
     encoder = load_encoder(index.encoder_folder)
     clips = ShardClips(encoder, shards, split=split, leave_out=frozenset(() if replace else index.keys))
     vectors, records = clips.encode(batch_size)
-    added = add_clips(
-        folder,
-        vectors,
-        records,
-        clips.pictures(),
-        present="replace" if replace else "skip",
-        encoder_folder=index.info.encoder_folder,
-    )
-    return dataclasses.replace(added, skipped=added.skipped + clips.left_out)
+    return _added(index, vectors, records, clips.pictures(), replace=replace, left_out=clips.left_out)
 
 
 def add_videos(
@@ -140,18 +132,14 @@ def add_videos(
     index = open_index(folder)
     encoder = encoder or load_encoder(index.encoder_folder)
     window = Window(encoder.clip_frames, encoder.frame_step)
-    size, count = stored_size(index, encoder), common(index, "num_frames")
+    length = max(window.span, int(common(index, "num_frames") or 0))
+    size, fps = stored_size(index, encoder), common(index, "fps")
     records: dict[str, ClipMetadata] = {}
     encoded: list[tuple[Vectors, Vectors]] = []
     pictures: list[Picture] = []
     skipped: set[str] = set()
     for video in videos:
-        for record, frames in read_stored(
-            video,
-            clip_frames=max(window.span, int(count or 0)),
-            frame_size=size,
-            fps=common(index, "fps"),
-        ):
+        for record, frames in read_stored(video, clip_frames=length, frame_size=size, fps=fps):
             key, there = record.key, index.has(record.key)
             if there and not replace:
                 skipped.add(key)
@@ -159,15 +147,29 @@ def add_videos(
                 records[key] = _with_labels_of(index.clip(index.row_of(key)), record) if there else record
                 encoded.append(encoder.encode(frames[None, window.cut(key, len(frames), 0)]))
                 pictures.append(picture_of(record, frames)._replace(frames=small_strip(frames)))
+    vectors = vectors_of(encoder, list(records), encoded)
+    return _added(index, vectors, list(records.values()), pictures, replace=replace, left_out=len(skipped))
+
+
+def _added(
+    index: Index,
+    vectors: ClipVectors,
+    records: Sequence[ClipMetadata],
+    pictures: Iterable[Picture],
+    *,
+    replace: bool,
+    left_out: int,
+) -> Added:
+    """Add what an index's own encoder encoded; ``left_out``: clips that were seen to be there before."""
     added = add_clips(
-        folder,
-        vectors_of(encoder, list(records), encoded),
-        list(records.values()),
+        index.folder,
+        vectors,
+        records,
         pictures,
         present="replace" if replace else "skip",
         encoder_folder=index.info.encoder_folder,
     )
-    return dataclasses.replace(added, skipped=added.skipped + len(skipped))
+    return dataclasses.replace(added, skipped=added.skipped + left_out)
 
 
 def _with_labels_of(clip: ClipMetadata, record: ClipRecord) -> ClipRecord:

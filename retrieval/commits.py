@@ -128,7 +128,7 @@ def commit(folder: Path, info: IndexInfo) -> None:
 
     Must be called by the holder of the folder's lock.
     """
-    outdated = is_index(folder) and _read(folder).get("schema") == 1
+    outdated = _schema(folder) == 1
     sync(folder)
     with replacing(folder / INFO_FILE) as partial:
         partial.write_text(info.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
@@ -160,6 +160,14 @@ def segment_folder(folder: Path, name: str) -> Path:
 def _remove(paths: Iterable[Path]) -> None:
     for path in list(paths):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _schema(folder: Path) -> object:
+    """Of the index that stands there; None where there is none."""
+    try:
+        return _read(folder).get("schema")
+    except RetrievalError:
+        return None
 
 
 def _read(folder: Path) -> dict[str, Any]:

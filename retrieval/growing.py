@@ -35,8 +35,8 @@ class Added:
 
     info: IndexInfo
     new: int
-    replaced: int = 0
-    skipped: int = 0
+    replaced: int
+    skipped: int
 
 
 @dataclass(frozen=True)

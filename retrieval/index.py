@@ -289,15 +289,14 @@ def open_index(folder: Path, *, structures: bool = True) -> Index:
         info = read_info(folder)
         try:
             return _open(folder, info, structures)
-        except (FileNotFoundError, RetrievalError) as error:
-            # A change may have come between index.json and the files it named.
-            if read_info(folder).generation == info.generation:
-                if isinstance(error, RetrievalError):
-                    raise
-                missing = Path(str(error.filename)).name
-                raise RetrievalError(
-                    f"{folder}: {missing} is missing from this index; copy it again or build it again"
-                ) from None
+        except FileNotFoundError as error:
+            missing = Path(str(error.filename)).name
+            trouble = RetrievalError(f"{folder}: {missing} is missing from this index; copy it again or build it again")
+        except RetrievalError as error:
+            trouble = error
+        # A change may have come between index.json and the files it named.
+        if read_info(folder).generation == info.generation:
+            raise trouble
     raise RetrievalError(f"{folder}: changes faster than it can be opened; wait for what changes it")
 
 

@@ -111,7 +111,6 @@ def open_segment(folder: Path, count: int, dims: Mapping[Space, int], metrics: M
         if not (folder / name).is_file():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder / name))
     try:
-        # In one piece: of many, single rows are slow to come by.
         metadata = pq.read_table(folder / METADATA_FILE, memory_map=True)
         arrays = {name: np.load(folder / name, mmap_mode="r") for name in wanted}
         pictures = open_pictures(folder)

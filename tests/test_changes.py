@@ -106,7 +106,7 @@ def test_what_searches_is_built_again_where_it_is_damaged(tmp_path: Path) -> Non
         assert search(index, index.vector(index.keys[7], "motion"), by="motion", k=1)[0].score == pytest.approx(1)
 
 
-def test_the_report_is_of_the_index_that_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_is_of_the_index_that_stands(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     clustered_index(folder, 5000, "cosine")
     build = structures(Budget(kind="hnsw", recall=0.5))

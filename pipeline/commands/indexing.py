@@ -105,7 +105,7 @@ def add(
     replace: Annotated[
         bool,
         typer.Option(
-            "--replace", help="Encode clips that are there already, too, and replace them; of a VIDEO, metadata stay."
+            "--replace", help="Encode clips that are there already, too, and replace them; with a VIDEO, labels stay."
         ),
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips of --data encoded at once.")] = 64,

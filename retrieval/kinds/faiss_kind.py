@@ -82,7 +82,8 @@ class FaissStructure:
         self._index = index
         self._near, self._far = near, far
         self._by_product = index.metric_type == faiss.METRIC_INNER_PRODUCT
-        # A graph wakes all threads even for one query, and waits for each: long, where a core has other work.
+        # A graph, the only kind in a map of ids, wakes all threads even for one query, and waits for each: long, where
+        # a core has other work.
         self._wakes_all = isinstance(index, faiss.IndexIDMap)
 
     def search(self, queries: Vectors, k: int, room: int | None = None) -> Neighbours:
